@@ -1,0 +1,171 @@
+"""Calls about clients: register, unregister, cancel, hold, drop, touch, revoke, view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.calls.base import Call, Reply, call, check, refusal, text
+from coordinator.values import ClientRegistration, client_str
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordinator.errors import CoordinatorError
+    from coordinator.keys import Keys
+    from coordinator.lease import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """A client that connects."""
+
+    client: bytes
+    adapter: str
+    limit: int
+    remote_addr: str
+    ttl_ms: int
+    verifier: bytes
+    principal: bytes
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Its registration, as the script answered."""
+
+    generation: int
+    previous: str
+    registered_ms: int
+    holder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A disconnect, as the script answered; `token` is empty unless the caller claimed the release."""
+
+    due_ms: int
+    generation: int
+    adapter: str
+    token: str
+
+
+def register(
+    keys: Keys, head: Head, clients: Sequence[Registering]
+) -> Call[list[Registered | CoordinatorError]]:
+    """Connect up to 200 clients; a registration or a refusal each."""
+    args: list[bytes | int | str] = []
+    for c in clients:
+        args += [
+            c.client,
+            c.adapter,
+            c.limit,
+            c.remote_addr.encode("utf-8", "surrogateescape"),
+            c.ttl_ms,
+            c.verifier,
+            c.principal,
+            c.request,
+        ]
+
+    def parse(reply: Reply) -> list[Registered | CoordinatorError]:
+        check(reply)
+        return [_registered(reply, group) for group in reply.data]
+
+    return call("client_register", keys, head, tuple(args), parse)
+
+
+def _registered(reply: Reply, group: Sequence[bytes | int]) -> Registered | CoordinatorError:
+    error = refusal(text(group[0]), reply.state, tuple(group[1:]))
+    return error or Registered(int(group[1]), text(group[2]), int(group[3]), int(group[4]) > 0)
+
+
+def unregister(
+    keys: Keys, head: Head, clients: Sequence[tuple[bytes, int]], claim_ms: int
+) -> Call[list[Leaving | CoordinatorError]]:
+    """Disconnect up to 200 clients (id, generation or 0); an answer or a refusal each."""
+    args: tuple[bytes | int, ...] = tuple(value for pair in clients for value in pair)
+
+    def parse(reply: Reply) -> list[Leaving | CoordinatorError]:
+        check(reply)
+        return [
+            refusal(text(group[0]), reply.state)
+            or Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]))
+            for group in reply.data
+        ]
+
+    return call("client_unregister", keys, head, (claim_ms, *args), parse)
+
+
+def cancel(keys: Keys, head: Head, client: bytes, request: str) -> Call[Registered | None]:
+    """End a deferral; None when there was none."""
+
+    def parse(reply: Reply) -> Registered | None:
+        check(reply)
+        group = reply.data[0]
+        if text(group[0]) != "CANCELLED":
+            return None
+        registered = _registered(reply, group)
+        if not isinstance(registered, Registered):
+            raise registered
+        return registered
+
+    return call("client_cancel", keys, head, (client, request), parse)
+
+
+def statuses(
+    name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...]
+) -> Call[list[CoordinatorError | None]]:
+    """Call a script that answers one status per client: client_hold, client_drop, client_touch."""
+
+    def parse(reply: Reply) -> list[CoordinatorError | None]:
+        check(reply)
+        return [refusal(text(word), reply.state) for word in reply.data]
+
+    return call(name, keys, head, args, parse)
+
+
+def revoke(keys: Keys, head: Head, client: bytes) -> Call[tuple[str, int]]:
+    """End a client's right; the owner and generation of its registration."""
+
+    def parse(reply: Reply) -> tuple[str, int]:
+        check(reply)
+        return text(reply.data[0]), int(reply.data[1])
+
+    return call("client_revoke", keys, head, (client,), parse)
+
+
+def view(keys: Keys, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRegistration | None]]:
+    """Read up to 200 records; lock counts are the caller's to fill in."""
+
+    def parse(reply: Reply) -> list[ClientRegistration | None]:
+        check(reply)
+        return [
+            ClientRegistration(
+                client_id=client_str(client),
+                adapter=text(group[2]),
+                ttl=int(group[4]) / 1000,
+                registered_at=int(group[6]) / 1000,
+                last_seen=int(group[7]) / 1000,
+                remote_addr=text(group[5]),
+                lock_count=None,
+                holder=int(group[8]) > 0,
+                owner=text(group[0]),
+                generation=int(group[1]),
+                state=text(group[3]),
+            )
+            if group
+            else None
+            for client, group in zip(clients, reply.data, strict=True)
+        ]
+
+    return call("client_view", keys, head, tuple(clients), parse)
+
+
+def page(keys: Keys, head: Head, adapter: str, cursor: str, count: int) -> Call[tuple[str, list[bytes]]]:
+    """Read a page of an adapter's clients: next cursor (`0`: the end), and ids."""
+
+    def parse(reply: Reply) -> tuple[str, list[bytes]]:
+        check(reply)
+        return text(reply.data[0]), list(reply.data[1])
+
+    return call("client_page", keys, head, (adapter, cursor, count), parse)

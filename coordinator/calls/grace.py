@@ -1,0 +1,69 @@
+"""Calls about the grace period: start, end, advance, admit, complete, roster pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordinator.calls.base import Call, Reply, call, check, nothing, refusal, text
+from coordinator.values import ReclaimOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordinator.errors import CoordinatorError
+    from coordinator.keys import Keys
+    from coordinator.lease import Head
+
+
+def start(  # noqa: PLR0913  (one argument per fact of the contract)
+    keys: Keys, head: Head, node: str, clients: Sequence[bytes], *, more: bool, if_empty: str, reason: str
+) -> Call[tuple[str, ...]]:
+    """Bring up to 200 clients of this node's restored roster; the caller is tightened. A word per client."""
+
+    def parse(reply: Reply) -> tuple[str, ...]:
+        check(reply)
+        return tuple(map(text, reply.data[1:]))
+
+    return call("grace_start", keys, head, (node, int(more), if_empty, reason, 1, *clients), parse)
+
+
+def end(keys: Keys, head: Head, epoch: int, reason: str, request: str) -> Call[None]:
+    """End the period now; the caller is tightened."""
+    return call("grace_end", keys, head, (epoch, reason, 1, request), nothing)
+
+
+def advance(keys: Keys, head: Head, *, tight: bool) -> Call[None]:
+    """Move the period when its time has come."""
+    return call("grace_advance", keys, head, (int(tight),), nothing)
+
+
+def admit(keys: Keys, head: Head, client: bytes) -> Call[None]:
+    """Ask whether a client may reclaim here now; a refusal is raised."""
+    return call("reclaim_admit", keys, head, (client,), nothing)
+
+
+def complete(
+    keys: Keys, head: Head, clients: Sequence[bytes], *, idle: bool
+) -> Call[list[ReclaimOutcome | CoordinatorError]]:
+    """Tell that clients have all their locks back; an outcome or a refusal each. A repeat is a success."""
+
+    def parse(reply: Reply) -> list[ReclaimOutcome | CoordinatorError]:
+        check(reply)
+        outcome = ReclaimOutcome(int(reply.data[0]), reply.state.closing, int(reply.data[1]) > 0)
+        return [
+            (None if word == "ALREADY" else refusal(word, reply.state)) or outcome for word in map(text, reply.data[2:])
+        ]
+
+    return call("reclaim_complete", keys, head, (int(idle), *clients), parse)
+
+
+def roster(
+    keys: Keys, head: Head, which: str, at: tuple[str, str], count: int
+) -> Call[tuple[tuple[str, str], list[bytes]]]:
+    """Read a page of the clients expected or reclaimed: where to go on (`("", "0")`: the end), and ids."""
+
+    def parse(reply: Reply) -> tuple[tuple[str, str], list[bytes]]:
+        check(reply)
+        return (text(reply.data[0]), text(reply.data[1])), list(reply.data[2])
+
+    return call("roster_page", keys, head, (which, *at, count), parse)

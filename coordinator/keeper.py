@@ -1,0 +1,207 @@
+"""The flow that keeps a node alive: heartbeat, acks, the period's deadline, evictions, orphans, due releases.
+
+It sleeps until the next deadline it knows or until it is woken (by an event, or by what a reply told); there is no
+polling interval. The drivers run it on a connection of its own, and releases on workers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coordinator import errors
+from coordinator.calls import releases
+from coordinator.calls.base import BATCH_MAX
+from coordinator.settings import HOME_PREFERENCE_SECONDS, milliseconds
+from coordinator.values import GraceState
+
+if TYPE_CHECKING:
+    from coordinator import calls
+    from coordinator.flows import Flow, Node, Sleep
+
+BACKOFF_MIN_SECONDS = 0.1
+BACKOFF_MAX_SECONDS = 30.0
+_REARM_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Go on at this node time, or earlier when the node is woken."""
+
+    until: float
+
+
+Keeping = Generator["calls.Call[Any] | Sleep | Wait", Any, None]
+
+
+class Keeper:
+    """What a node's keeper remembers between its steps."""
+
+    def __init__(self, node: Node) -> None:
+        """Keep `node` alive."""
+        self.node = node
+        self.claims: dict[bytes, releases.Claim] = {}
+        """Releases that workers of this node are at."""
+        self._failures: dict[bytes, int] = {}
+        self._beat_at = 0.0
+        self._told = -1
+        self._rearm_at = 0.0
+        self._claims_renewed = 0.0
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> Keeping:
+        """Go on until the node is closed, superseded or has lost its data."""
+        node = self.node
+        while not node.closed:
+            if node.fenced is not None:
+                if node.fenced != "evicted":
+                    return
+                yield from self._tolerate(node.join())
+                continue
+            until = self._next_deadline()
+            if not node.must_renew and node.now() < until:
+                yield Wait(until)
+                continue
+            yield from self._step()
+
+    def _next_deadline(self) -> float:
+        times = [self._beat_at]
+        node = self.node
+        if node.next_due_ms and node.claims_releases and node.lease.is_valid(node.now()):
+            times.append(node.lease.node_time(node.next_due_ms))
+        state = node.lease.state
+        deadline = state.reclaim_until_ms or state.cap_ms
+        if state.state is GraceState.ACTIVE and not state.closing and deadline:
+            times.append(max(node.lease.node_time(deadline), self._rearm_at))
+        return min(times)
+
+    def _step(self) -> Keeping:
+        node = self.node
+        now = node.now()
+        state = node.lease.state
+        deadline = state.reclaim_until_ms or state.cap_ms
+        if (
+            state.state is GraceState.ACTIVE
+            and not state.closing
+            and deadline
+            and now >= max(node.lease.node_time(deadline), self._rearm_at)
+        ):
+            self._rearm_at = now + _REARM_SECONDS
+            yield from self._tolerate(node.advance())
+        if node.must_renew or now >= self._beat_at or node.lease.acked > self._told:
+            yield from self._beat()
+        if node.lease.is_valid(node.now()):
+            yield from self._tolerate(self._duties())
+
+    def _beat(self) -> Keeping:
+        """Renew; then whatever the renewal says is to be done."""
+        node = self.node
+        node.must_renew = False
+        acked = node.lease.acked
+        try:
+            renewed = yield from node.renew()
+        except errors.CoordinatorError:
+            # Soon again, with jitter: a heartbeat that failed must be repeated within the validity.
+            self._beat_at = node.now() + node.settings.op_timeout_seconds * random.uniform(0.3, 0.7)  # noqa: S311
+            return
+        self._told = acked
+        self._beat_at = node.now() + node.settings.heartbeat_seconds
+        if renewed.lapsed:
+            yield from self._tolerate(node.evict(renewed.lapsed))
+        ended = node.lease.state.epoch - (node.lease.state.state is GraceState.ACTIVE)
+        if ended > node.announced:
+            yield from self._tolerate(node.announce_last())
+        if renewed.orphans:
+            yield from self._tolerate(self._drain())
+
+    def _duties(self) -> Flow[None]:
+        yield from self.node.drop_moved()
+        yield from self._claim()
+        yield from self._renew_claims()
+
+    def _tolerate(self, flow: Flow[Any]) -> Keeping:
+        """Run a duty; what it could not do is tried again at the next heartbeat, whose renewal tells what is wrong."""
+        try:
+            yield from flow
+        except errors.CoordinatorError as error:
+            self.node.metrics.error(type(error).__name__)
+            soon = self.node.now() + self.node.settings.op_timeout_seconds * random.uniform(0.5, 1.0)  # noqa: S311
+            self._beat_at = min(max(self._beat_at, self.node.now()), soon)
+            if self.node.fenced is not None:
+                yield Wait(soon)
+
+    # -- releases -------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> Flow[None]:
+        more = True
+        while more:
+            _, more, next_due = yield from self.node.ask(
+                lambda head: releases.drain(self.node.keys, head, BATCH_MAX)
+            )
+            self.node.next_due_ms = next_due
+
+    def _claim(self) -> Flow[None]:
+        """Take what is due, and give it to the workers."""
+        node = self.node
+        settings = node.settings
+        while (
+            node.claims_releases
+            and node.next_due_ms
+            and node.now() >= node.lease.node_time(node.next_due_ms)
+            and len(self.claims) < BATCH_MAX
+        ):
+            node.next_due_ms, claims = yield from node.ask(
+                lambda head: releases.claim(
+                    node.keys,
+                    head,
+                    BATCH_MAX,
+                    milliseconds(settings.claim_seconds),
+                    milliseconds(HOME_PREFERENCE_SECONDS),
+                )
+            )
+            if not claims:
+                break
+            node.on_claims(claims)
+
+    def took(self, claims: list[releases.Claim]) -> None:
+        """Note what workers are about to do, so that its claims are renewed."""
+        for claim in claims:
+            self.claims[claim.name] = claim
+
+    def _renew_claims(self) -> Flow[None]:
+        """Extend the claims of callbacks that still run, at each third of a claim's time."""
+        node = self.node
+        if node.now() < self._claims_renewed + node.settings.claim_seconds / 3:
+            return
+        self._claims_renewed = node.now()
+        for claim in list(self.claims.values()):
+            yield from node.ask(
+                lambda head, claim=claim: releases.renew(
+                    node.keys, head, claim, milliseconds(node.settings.claim_seconds)
+                )
+            )
+
+    def done(self, claim: releases.Claim) -> Flow[None]:
+        """The callback has freed everything: acknowledge. What stays unacknowledged comes due again."""
+        node = self.node
+        try:
+            acked = yield from node.ask(
+                lambda head: releases.ack(node.keys, head, claim, node.settings.adapters)
+            )
+        finally:
+            self.claims.pop(claim.name, None)
+        self._failures.pop(claim.name, None)
+        node.metrics.release(claim.release.adapter, claim.release.reason, "done" if acked else "stale")
+
+    def failed(self, claim: releases.Claim) -> Flow[None]:
+        """The callback raised: the release comes due again after a backoff, here or elsewhere."""
+        node = self.node
+        self.claims.pop(claim.name, None)
+        failures = self._failures[claim.name] = self._failures.get(claim.name, 0) + 1
+        wait = min(BACKOFF_MIN_SECONDS * 2 ** (failures - 1), BACKOFF_MAX_SECONDS)
+        node.metrics.release(claim.release.adapter, claim.release.reason, "failed")
+        yield from node.ask(lambda head: releases.renew(node.keys, head, claim, milliseconds(wait)))
+        node.due_at(node.lease.state.clock_ms + milliseconds(wait))

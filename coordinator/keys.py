@@ -1,0 +1,59 @@
+"""The only place in Python where a key is spelled, and the list of keys that may live without a TTL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.errors import InvalidArgument
+from coordinator.values import NODE_NAME
+
+SCOPE_KEYS = (
+    "meta", "grace", "open", "lost", "reclaimed", "members", "due", "releases", "ending", "orphans", "events",
+)  # fmt: skip
+"""Fixed keys of a scope in the order of their slots; lua/include/scope.lua binds them by name."""
+
+PERMANENT = ("meta", "grace", "reclaimed", "events")
+"""Keys that a scope keeps for good when all its clients and nodes have gone."""
+
+DELETED_BY = {
+    "open": "grace_advance (lift)",
+    "lost": "grace_advance (lift)",
+    "members": "node_leave, node_evict",
+    "due": "release_ack",
+    "releases": "release_ack",
+    "ending": "release_ack",
+    "orphans": "orphan_drain",
+    "node": "orphan_drain; a fenced one has a TTL",
+    "clients": "orphan_drain, release_ack",
+    "holders": "orphan_drain, client_drop, release_claim",
+    "client": "release_ack; a deferred one has a TTL",
+    "adapter": "release_ack",
+}
+"""Which script takes away each key that is neither permanent nor always under a TTL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one scope; all in one hash slot."""
+
+    namespace: str
+    scope: str
+
+    def __post_init__(self) -> None:
+        """Refuse a scope name that would break the hash tag."""
+        if not NODE_NAME.fullmatch(self.scope):
+            msg = f"scope {self.scope!r} must match {NODE_NAME.pattern}"
+            raise InvalidArgument(msg)
+
+    def key(self, name: str, suffix: bytes = b"") -> bytes:
+        """Return `<namespace>:{<scope>}:<name>[:<suffix>]`."""
+        base = f"{self.namespace}:{{{self.scope}}}:{name}".encode()
+        return base + b":" + suffix if suffix else base
+
+    def slots(self) -> tuple[bytes, ...]:
+        """Return the fixed keys in the order of their slots."""
+        return tuple(self.key(name) for name in SCOPE_KEYS)
+
+    def name_of(self, key: bytes) -> str:
+        """Return the name of a key of this scope: meta, client, holders, ..."""
+        return key[len(self.key("")) :].decode("utf-8", "surrogateescape").split(":", 1)[0]

@@ -1,0 +1,270 @@
+"""The node's lease and cached view: a pure machine. No I/O, no clock: `now` (node time, seconds) is passed in.
+
+Rules (protocol, sections 3, 5, 6): validity counts from before the renewal was sent; a reply or event tightens at
+once; only a reply of a revision that is not older loosens; a tightening of this node's own is held until the reply
+to that very call, after an unknown outcome until a reply to a request sent after its `not_after`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.values import GraceState, Operation, Reason, Verdict
+
+if TYPE_CHECKING:
+    from coordinator.settings import Settings
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every request carries: ARGV[1] to ARGV[6] of lua/include/begin.lua."""
+
+    owner: str
+    not_after_ms: int
+    dataset: str
+    writes: int
+    revision: int
+    epoch: int
+    sent: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What every reply tells of the scope: the head of lua/include/reply.lua."""
+
+    clock_ms: int
+    dataset: str
+    revision: int
+    epoch: int
+    state: GraceState
+    writes: int
+    in_force: bool
+    closing: bool
+    reclaim_until_ms: int
+    cap_ms: int
+
+
+NOTHING = State(0, "", -1, 0, GraceState.NORMAL, 0, in_force=False, closing=False, reclaim_until_ms=0, cap_ms=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `check` and `confirm` read: immutable, replaced whole."""
+
+    owner: str
+    epoch: int
+    state: GraceState
+    reclaims: bool
+    """In force, not closing, nothing held: a reclaim may be admitted."""
+    strict: bool
+    """Tightened by this node itself or by an event: nothing is granted, nothing reclaimed."""
+    ends_at: float
+    """Node time by which the period ends at the latest, as far as is known."""
+    valid_until: float
+    new: Verdict
+    reclaim: Verdict
+    test: Verdict
+
+
+def _snapshot(owner: str, state: State, *, strict: bool, ends_at: float, valid_until: float) -> Snapshot:
+    normal = state.state is GraceState.NORMAL and not strict
+    reclaims = state.state is GraceState.ACTIVE and state.in_force and not state.closing and not strict
+    if normal:
+        new = Verdict(True, None, 0.0, state.epoch)
+        # Only admit_reclaim can say no here: a node may be dead and not noticed yet, and NO_GRACE is final for a client.
+        reclaim = Verdict(True, None, 0.0, state.epoch, provisional=True)
+    else:
+        new = Verdict(False, Reason.GRACE_ACTIVE, 0.0, state.epoch)
+        reclaim = (
+            Verdict(True, None, 0.0, state.epoch)
+            if reclaims
+            else Verdict(False, Reason.BARRIER_PENDING, 0.1, state.epoch)
+        )
+    test = Verdict(True, None, 0.0, state.epoch, provisional=not normal)
+    return Snapshot(
+        owner,
+        state.epoch,
+        GraceState.NORMAL if normal else GraceState.ACTIVE,
+        reclaims,
+        strict,
+        ends_at,
+        valid_until,
+        new,
+        reclaim,
+        test,
+    )
+
+
+class Lease:
+    """One incarnation's lease. Thread-safe; `check` and `confirm` take no lock."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start without an incarnation: everything but `test` is refused."""
+        self._validity = settings.validity_seconds
+        self._op_timeout = settings.op_timeout_seconds
+        self._heartbeat = settings.heartbeat_seconds
+        self._mutex = threading.Lock()
+        self._tokens = itertools.count(1)
+        self._dead: Reason | None = Reason.LEASE_LAPSED
+        self._begin("", NOTHING, 0.0, 0.0, NEVER)
+
+    def _begin(self, owner: str, state: State, sent: float, received: float, valid_until: float) -> None:
+        self.owner = owner
+        self.state = state
+        self._view_sent = sent
+        self._anchor = (state.clock_ms, received)
+        self._valid_until = valid_until
+        self._floor = state.revision
+        self._holds: dict[int, float | None] = {}
+        self._writes = state.writes
+        self._rebuild()
+
+    # -- the node's time and the scope's ------------------------------------------------------------------------
+
+    def node_time(self, deadline_ms: int) -> float:
+        """Return the node time at which the scope clock reaches `deadline_ms`, if nothing delays it."""
+        clock_ms, received = self._anchor
+        return received + (deadline_ms - clock_ms) / 1000
+
+    def head(self, now: float) -> Head:
+        """Return the head of a request sent at `now`: past its `not_after` the request does nothing."""
+        with self._mutex:
+            clock_ms, received = self._anchor
+            not_after = 0
+            if self.owner:
+                since = min(now - received, self._validity)
+                not_after = clock_ms + int((since + self._op_timeout) * 1000) + 1
+            state = self.state
+            return Head(
+                self.owner, not_after, state.dataset, self._writes, max(state.revision, 0), max(state.epoch, 0), now
+            )
+
+    # -- transitions ----------------------------------------------------------------------------------------------
+
+    def joined(self, owner: str, state: State, sent: float, received: float, *, fresh: bool) -> None:
+        """Begin an incarnation. A repeated join (not `fresh`) gives no validity: the first one's was lost."""
+        with self._mutex:
+            self._dead = None
+            self._begin(owner, state, sent, received, sent + self._validity if fresh else NEVER)
+
+    def renewed(self, state: State, sent: float, received: float, *, extended: bool) -> None:
+        """Take a renewal: the only reply that extends the validity, from before it was sent."""
+        with self._mutex:
+            if extended and self._dead is None:
+                self._valid_until = max(self._valid_until, sent + self._validity)
+            self._observe(state, sent, received)
+
+    def observe(self, state: State, sent: float, received: float) -> None:
+        """Take the head of any other reply."""
+        with self._mutex:
+            self._observe(state, sent, received)
+
+    def _observe(self, state: State, sent: float, received: float) -> None:
+        if state.dataset != self.state.dataset:
+            return
+        if state.clock_ms >= self._anchor[0]:
+            self._anchor = (state.clock_ms, received)
+        self._writes = max(self._writes, state.writes)
+        for token, until in list(self._holds.items()):
+            if until is not None and sent > until:
+                del self._holds[token]
+        if state.revision >= self._floor and (state.revision, sent) >= (self.state.revision, self._view_sent):
+            self.state, self._view_sent, self._floor = state, sent, state.revision
+        self._rebuild()
+
+    def tighten(self) -> int:
+        """Hold the strictest view until `release` with the returned token."""
+        with self._mutex:
+            token = next(self._tokens)
+            self._holds[token] = None
+            self._rebuild()
+            return token
+
+    def release(self, token: int, *, unknown_until: float | None = None) -> None:
+        """End a hold: its call was answered, or (`unknown_until`, node time) a reply to a later request must come."""
+        with self._mutex:
+            if token in self._holds:
+                if unknown_until is None:
+                    del self._holds[token]
+                else:
+                    self._holds[token] = unknown_until
+            self._rebuild()
+
+    def told(self, revision: int) -> bool:
+        """Take an event that starts or closes a period; return whether it was news. Strict until a reply as new."""
+        with self._mutex:
+            if revision <= self._floor:
+                return False
+            self._floor = revision
+            self._rebuild()
+            return True
+
+    def invalidate(self, reason: Reason = Reason.LEASE_LAPSED) -> None:
+        """End this incarnation's validity for good: fenced, data lost, leaving or closed."""
+        with self._mutex:
+            self._dead = reason
+            self._valid_until = NEVER
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        strict = bool(self._holds) or self._floor > self.state.revision
+        deadline = self.state.reclaim_until_ms or self.state.cap_ms
+        self.snapshot = _snapshot(
+            self.owner,
+            self.state,
+            strict=strict,
+            ends_at=self.node_time(deadline) if deadline else 0.0,
+            valid_until=self._valid_until,
+        )
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def acked(self) -> int:
+        """The revision to which this node has switched its view."""
+        return self._floor
+
+    def is_valid(self, now: float) -> bool:
+        """Tell whether the lease was renewed in time."""
+        return now < self.snapshot.valid_until
+
+    def remaining(self, now: float) -> float:
+        """Return seconds of validity left, 0 when lapsed."""
+        return max(0.0, self.snapshot.valid_until - now)
+
+    def check(self, operation: Operation, now: float) -> Verdict:
+        """Decide locally; an allowed answer is an object that exists already."""
+        view = self.snapshot
+        if operation is Operation.TEST:
+            return view.test
+        if now >= view.valid_until:
+            return Verdict(False, self._dead or Reason.LEASE_LAPSED, self._heartbeat, view.epoch)
+        if operation is Operation.NEW:
+            if view.new.allowed:
+                return view.new
+            wait = max(view.ends_at - now, 0.05) if view.ends_at else 0.1
+            return Verdict(False, Reason.GRACE_ACTIVE, wait, view.epoch)
+        if operation is Operation.RECLAIM:
+            return view.reclaim
+        msg = f"operation {operation!r} must be an Operation"
+        raise TypeError(msg)
+
+    def still_allows(self, operation: Operation, owner: str, epoch: int, now: float) -> bool:
+        """Tell whether a check of this owner and epoch still holds: the confirm of a grant."""
+        view = self.snapshot
+        if view.owner != owner or view.epoch != epoch or now >= view.valid_until:
+            return False
+        return view.new.allowed if operation is Operation.NEW else view.reclaims
+
+    def grace_remaining(self, now: float) -> float:
+        """Return the seconds to the period's deadline (its cap before it is in force) as of `now`; 0 when normal."""
+        state = self.state
+        deadline = state.reclaim_until_ms or state.cap_ms
+        if state.state is GraceState.NORMAL or not deadline:
+            return 0.0
+        return max(0.0, self.node_time(deadline) - now)

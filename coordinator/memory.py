@@ -1,0 +1,94 @@
+"""What a node remembers of its own clients: registration, generation, lock count. No I/O.
+
+A grant keeps the entry it was checked with. Whatever ends or renews a registration (unregister, move, revoke, a
+refusal, another register) removes or replaces that entry, so a grant that is not confirmed yet fails.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One registration of this incarnation; compared by identity, so that it stands for all checks made under it."""
+
+    client: bytes
+    generation: int
+    adapter: str
+    ttl_ms: int
+    previous: str
+    """Owner that had it before, empty if none."""
+    holder: bool
+    lock_count: int | None
+    """None: not known, after a reclaim or a move."""
+
+
+class Memory:
+    """The clients registered through this incarnation. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._mutex = threading.Lock()
+        self._entries: dict[bytes, Entry] = {}
+        self._counts: dict[str, int] = {}
+        self._switching: set[bytes] = set()
+
+    def get(self, client: bytes) -> Entry | None:
+        """Return the client's entry, or None if this incarnation does not serve it."""
+        return self._entries.get(client)
+
+    def put(self, entry: Entry) -> None:
+        """Take a registration; older grants of the client fail."""
+        with self._mutex:
+            self._remove(entry.client)
+            self._entries[entry.client] = entry
+            self._counts[entry.adapter] = self._counts.get(entry.adapter, 0) + 1
+
+    def close(self, client: bytes) -> Entry | None:
+        """Forget the client; return what was known."""
+        with self._mutex:
+            return self._remove(client)
+
+    def _remove(self, client: bytes) -> Entry | None:
+        old = self._entries.pop(client, None)
+        if old is not None:
+            self._counts[old.adapter] -= 1
+        return old
+
+    def reopen(self, client: bytes) -> None:
+        """Let open grants of the client fail, and later ones succeed."""
+        with self._mutex:
+            old = self._entries.get(client)
+            if old is not None:
+                self._entries[client] = replace(old)
+
+    def begin_switch(self, client: bytes) -> bool:
+        """Reserve the client for a hold or drop, so that Redis sees them in order; False: another is under way."""
+        with self._mutex:
+            if client in self._switching:
+                return False
+            self._switching.add(client)
+            return True
+
+    def end_switch(self, client: bytes) -> None:
+        """End what begin_switch reserved."""
+        with self._mutex:
+            self._switching.discard(client)
+
+    def clear(self) -> None:
+        """Forget everything: another incarnation begins."""
+        with self._mutex:
+            self._entries.clear()
+            self._counts = dict.fromkeys(self._counts, 0)
+
+    def came_from(self, owner: str) -> list[Entry]:
+        """Return the clients that were registered with `owner` before they came here."""
+        with self._mutex:
+            return [entry for entry in self._entries.values() if entry.previous == owner]
+
+    def counts(self) -> dict[str, int]:
+        """Return clients by adapter."""
+        with self._mutex:
+            return dict(self._counts)

@@ -1,0 +1,124 @@
+"""Durations and limits of a node; refuses inconsistent ones (protocol, section 3). No environment, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping  # noqa: TC003  (dataclass field, resolved at run time by users' tools)
+from dataclasses import dataclass, field, fields
+
+from coordinator.errors import InvalidArgument, SettingsError
+
+CLOCK_STEP_MAX_SECONDS = 2.0
+HOME_PREFERENCE_SECONDS = 0.25
+CLAIM_STOP_FRACTION = 0.65
+RETENTION_MIN_SECONDS = 1.0
+TTL_MAX_SECONDS = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All figures of a node, in seconds; the defaults are DittoFS's where it has them.
+
+    Raises SettingsError naming the value and the rule.
+    """
+
+    grace_seconds: float = 90.0
+    heartbeat_seconds: float = 1.0
+    lease_seconds: float = 6.0
+    validity_seconds: float = 4.5
+    barrier_margin_seconds: float = 2.5
+    op_timeout_seconds: float = 0.4
+    claim_seconds: float = 10.0
+    retention_seconds: float = 86_400.0
+    max_connections: int = 10_000
+    max_connections_per_adapter: Mapping[str, int] = field(default_factory=dict)
+    adapters: tuple[str, ...] = ("nfs", "smb", "nlm", "nsm")
+    stale_check_seconds: float = 30.0
+    namespace: str = "dittofs"
+
+    def __post_init__(self) -> None:
+        """Check every rule."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_seconds") and not _is_positive(value):
+                msg = f"{item.name}={value!r} must be a positive finite number of seconds"
+                raise SettingsError(msg)
+        rules = (
+            ("grace_seconds", 0.010 <= self.grace_seconds <= 3600, "must be 10 ms to 1 h"),
+            ("heartbeat_seconds", self.heartbeat_seconds <= 1.5, "must be at most 1.5"),
+            (
+                "heartbeat_seconds",
+                self.heartbeat_seconds + 2 * self.op_timeout_seconds <= self.validity_seconds,
+                f"plus 2 x op_timeout_seconds={self.op_timeout_seconds} must not exceed "
+                f"validity_seconds={self.validity_seconds}",
+            ),
+            (
+                "validity_seconds",
+                self.validity_seconds < self.lease_seconds,
+                f"must be less than lease_seconds={self.lease_seconds}",
+            ),
+            (
+                "barrier_margin_seconds",
+                self.barrier_margin_seconds > CLOCK_STEP_MAX_SECONDS,
+                f"must exceed {CLOCK_STEP_MAX_SECONDS}, the greatest step of the scope clock",
+            ),
+            (
+                "op_timeout_seconds",
+                4 * self.op_timeout_seconds <= self.validity_seconds,
+                f"must fit four times into validity_seconds={self.validity_seconds}",
+            ),
+            ("retention_seconds", self.retention_seconds >= RETENTION_MIN_SECONDS, "must be at least 1"),
+            ("namespace", _is_word(self.namespace), "must be 1 to 64 of A-Z a-z 0-9 . _ -"),
+            ("adapters", bool(self.adapters), "must name at least one adapter"),
+            ("adapters", all(_is_word(name) for name in self.adapters), "must be words of A-Z a-z 0-9 . _ -"),
+            ("max_connections", _is_limit(self.max_connections), "must be a whole number of at least 1"),
+            (
+                "max_connections_per_adapter",
+                all(_is_limit(limit) for limit in self.max_connections_per_adapter.values()),
+                "must hold whole numbers of at least 1",
+            ),
+            (
+                "max_connections_per_adapter",
+                set(self.max_connections_per_adapter) <= set(self.adapters),
+                f"may only name adapters={self.adapters}",
+            ),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                msg = f"{name}={getattr(self, name)!r} {rule}"
+                raise SettingsError(msg)
+
+    def limit_of(self, adapter: str) -> int:
+        """Return how many places `adapter` has in the scope; refuse an adapter that is not in `adapters`."""
+        if adapter not in self.adapters:
+            msg = f"adapter {adapter!r} is none of {', '.join(self.adapters)}"
+            raise InvalidArgument(msg)
+        return self.max_connections_per_adapter.get(adapter, self.max_connections)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_word(value: object) -> bool:
+    return (
+        isinstance(value, str) and 1 <= len(value) <= 64 and value.isascii() and value.replace(".", "").replace("_", "")
+        .replace("-", "").isalnum()
+    )
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, at least 1 for a positive duration."""
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0
+
+
+def ttl_ms(ttl: float) -> int:
+    """Return a disconnect's TTL in ms; refuse NaN, negative and absurd ones."""
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or not 0 <= ttl <= TTL_MAX_SECONDS:
+        msg = f"ttl={ttl!r} must be 0 to {TTL_MAX_SECONDS:.0f} seconds"
+        raise InvalidArgument(msg)
+    return milliseconds(float(ttl))

@@ -1,0 +1,190 @@
+"""The frozen values users see and the id rules. No behaviour beyond their own consistency, no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from coordinator import errors
+
+CLIENT_ID_MAX_BYTES = 1024
+NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class GraceState(str, Enum):
+    """State of a scope."""
+
+    NORMAL = "normal"
+    ACTIVE = "active"
+
+
+class Operation(str, Enum):
+    """What a file server wants to do with a lock."""
+
+    NEW = "new"
+    RECLAIM = "reclaim"
+    TEST = "test"
+
+
+class Reason(str, Enum):
+    """Why a check was refused."""
+
+    GRACE_ACTIVE = "grace_active"
+    BARRIER_PENDING = "barrier_pending"
+    LEASE_LAPSED = "lease_lapsed"
+    CLOSED = "closed"
+
+
+def client_bytes(client: str | bytes) -> bytes:
+    """Return the id as bytes; refuse one that is empty, too long or of another type."""
+    if isinstance(client, str):
+        raw = client.encode("utf-8", "surrogateescape")
+    elif isinstance(client, bytes):
+        raw = client
+    else:
+        msg = f"client id {client!r} must be str or bytes, not {type(client).__name__}"
+        raise errors.InvalidArgument(msg)
+    if not 1 <= len(raw) <= CLIENT_ID_MAX_BYTES:
+        msg = f"client id {client[:40]!r} has {len(raw)} bytes; it must have 1 to {CLIENT_ID_MAX_BYTES}"
+        raise errors.InvalidArgument(msg)
+    return raw
+
+
+def client_str(client: bytes) -> str:
+    """Return the id as users see it: UTF-8, other bytes escaped losslessly."""
+    return client.decode("utf-8", "surrogateescape")
+
+
+def node_name(node: str) -> str:
+    """Return the node name; refuse one outside the alphabet."""
+    if not isinstance(node, str) or not NODE_NAME.fullmatch(node):
+        msg = f"node name {node!r} must match {NODE_NAME.pattern}"
+        raise errors.InvalidArgument(msg)
+    return node
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The local answer to "may this operation go on now?"; an allowed one is made beforehand, once per view.
+
+    A reclaim that is allowed still has to be admitted (`admit_reclaim`); `provisional` on it says that no period is
+    known here, on a test that its answer may change within the period.
+    """
+
+    allowed: bool
+    reason: Reason | None
+    retry_after: float
+    epoch: int
+    provisional: bool = False
+
+    def raise_for_refusal(self) -> None:
+        """Raise GraceActive, NoGrace, BarrierPending, LeaseLapsed or Closed if the answer is no."""
+        if self.allowed:
+            return
+        if self.reason is Reason.GRACE_ACTIVE:
+            raise errors.GraceActive(self.retry_after, self.epoch)
+        if self.reason is Reason.BARRIER_PENDING:
+            raise errors.BarrierPending()
+        if self.reason is Reason.CLOSED:
+            msg = "this coordinator is closed: start a new one"
+            raise errors.Closed(msg)
+        msg = "the lease was not renewed in time: new locks and reclaims wait until Redis answers again"
+        raise errors.LeaseLapsed(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class GraceView:
+    """The grace period of a scope as Redis had it at one moment."""
+
+    state: GraceState
+    epoch: int
+    revision: int
+    in_force: bool
+    closing: bool
+    remaining_seconds: float
+    """Seconds to the deadline; before the period is in force, to its cap; 0 when normal."""
+    expected_clients: int
+    """All rights of this epoch, reclaimed included; exact up to 1,000, beyond that an upper bound."""
+    reclaimed_clients: int
+    waiting_for: tuple[str, ...]
+    """Owners while a barrier is pending, otherwise at most 10 clients that have not reclaimed."""
+    started_at: float
+    """Scope clock, seconds."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GracePeriod:
+    """Summary of a period that ended."""
+
+    epoch: int
+    reason: str
+    started_at: float
+    duration_seconds: float
+    expected: int
+    reclaimed: int
+    forfeited: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimOutcome:
+    """What a completed reclaim led to."""
+
+    remaining: int
+    closing: bool
+    lifted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRegistration:
+    """A client's presence in the scope."""
+
+    client_id: str
+    adapter: str
+    ttl: float
+    registered_at: float
+    """Scope clock, seconds."""
+    last_seen: float
+    """Scope clock, seconds."""
+    remote_addr: str
+    lock_count: int | None
+    """This node's count; None: not known (after a reclaim, or registered at another node)."""
+    holder: bool
+    owner: str
+    generation: int
+    state: str
+    """live, deferred or leaving."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Free what `client_id` holds: under `owner` if one is named, up to `generation` if one is named.
+
+    Reasons disconnect, revoked and rebooted: generations up to `generation`, whatever the owner. Reasons forfeited
+    and orphaned: everything under `owner`; with no owner (a restored roster) up to `generation`.
+    """
+
+    client_id: str
+    owner: str | None
+    generation: int | None
+    reason: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A client of this node is now elsewhere (`registered`), or its old node died (`lost`)."""
+
+    client_id: str
+    to: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """What became of a disconnect."""
+
+    client_id: str
+    generation: int
+    due_in_seconds: float

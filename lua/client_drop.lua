@@ -1,0 +1,33 @@
+-- client_drop: the clients hold nothing any more under this owner.
+-- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
+-- ARGV[..] generation int   the registration meant; an old one takes out only the copy that a move left behind
+-- Returns  a status per client
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DROPPED | OK
+-- Retry    safe: a repeat changes nothing
+-- Durable  no
+-- Cost     O(clients)
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include registration
+local FIRST, GROUP = 7, 2
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+
+commit(scope)
+local answers = {}
+for i = FIRST, #ARGV, GROUP do
+  local reg, status = registration(ARGV[i]), 'DROPPED'
+  if not reg then
+    status = 'UNKNOWN'
+  elseif reg.owner ~= scope.owner or reg.generation ~= tonumber(ARGV[i + 1]) then
+    status = 'MOVED'
+  end
+  -- Registered here under a newer generation: that registration may hold locks again.
+  if not reg or reg.owner ~= scope.owner or status == 'DROPPED' then
+    redis.call('SREM', derived('holders', scope.owner), ARGV[i])
+  end
+  answers[#answers + 1] = status
+end
+return reply(scope, 'OK', unpack(answers))

@@ -1,0 +1,31 @@
+-- client_hold: the clients have their first lock or lease here. Durable before the first lock is answered.
+-- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
+-- ARGV[..] generation int   the registration under which the lock is granted
+-- Returns  a status per client
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | HELD | OK
+-- Retry    safe: a repeat changes nothing
+-- Durable  hold
+-- Cost     O(clients)
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include registration
+local FIRST, GROUP = 7, 2
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+
+commit(scope)
+local answers = {}
+for i = FIRST, #ARGV, GROUP do
+  local reg, status = registration(ARGV[i]), 'HELD'
+  if not reg or reg.state ~= 'live' then
+    status = 'UNKNOWN'
+  elseif reg.owner ~= scope.owner or reg.generation ~= tonumber(ARGV[i + 1]) then
+    status = 'MOVED'
+  else
+    redis.call('SADD', derived('holders', scope.owner), ARGV[i])
+  end
+  answers[#answers + 1] = status
+end
+return reply(scope, 'OK', unpack(answers))

@@ -1,0 +1,40 @@
+-- client_revoke: the client's right to its locks ends now, whoever serves it; they are due for release.
+-- ARGV[7]  client    bytes  client id
+-- Returns  owner of its registration (empty: none), its generation
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | REVOKED
+-- Retry    safe: the repeat finds it leaving and changes nothing
+-- Durable  revoke
+-- Cost     O(members + lost owners)
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include advance
+--- @include registration
+--- @include next_generation
+--- @include on_roster
+--- @include end_right
+local client = ARGV[7]
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+local reg = registration(client)
+if not reg and not on_roster(client) then return reply(scope, 'UNKNOWN') end
+
+commit(scope)
+local owner, generation = '', 0
+if reg then
+  owner, generation = reg.owner, reg.generation
+  end_right(scope, client, reg, 'revoked')
+  -- Copies of the right that a move left behind end with it.
+  for _, member in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do
+    redis.call('SREM', derived('holders', member), client)
+  end
+  redis.call('HSET', derived('client', client), 'state', 'leaving')
+else
+  generation = next_generation(scope)
+  roster_leave(client)
+  release.enqueue(release.name('', int(generation), client), client, scope.clock, 'revoked')
+end
+event(scope, 'revoked', 'client', client, 'owner', owner)
+advance(scope, false)
+return reply(scope, 'REVOKED', owner, generation)

@@ -1,0 +1,31 @@
+-- client_view: the records of clients. Read-only.
+-- ARGV[..] client    bytes  1 to 200 client ids
+-- Returns  a group per client, empty when there is no record: owner, generation, adapter, state, ttl, remote address,
+--          registered at, last seen, 1 if it is a holder under a member or a lost owner
+-- Status   DATA_LOST | FENCED | LATE | VIEW
+-- Retry    safe
+-- Durable  no
+-- Cost     O(clients x (members + lost owners))
+--- @include begin
+--- @include reply
+--- @include registration
+--- @include on_roster
+--- @include held_elsewhere
+local FIRST = 7
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+local answers = {}
+for i = FIRST, #ARGV do
+  local client = ARGV[i]
+  local reg = registration(client)
+  if reg then
+    local holder = 0
+    if held_elsewhere('', client) or on_roster(client) then holder = 1 end
+    answers[#answers + 1] = { reg.owner, reg.generation, reg.adapter, reg.state, reg.ttl, reg.remote_addr,
+      reg.registered_at, reg.last_seen, holder }
+  else
+    answers[#answers + 1] = {}
+  end
+end
+return reply(scope, 'VIEW', unpack(answers))

@@ -1,0 +1,71 @@
+-- grace_start: the caller brings the clients of a roster of its own, found in its lock store; starts grace or joins it.
+-- ARGV[7]  node      str    the caller's node name; the roster is <node>:restored:<epoch>
+-- ARGV[8]  more      int    1: further calls follow, the roster stays open
+-- ARGV[9]  if_empty  str    wait or skip: what a complete roster without clients means
+-- ARGV[10] reason    str    for people
+-- ARGV[11] tight     int    1: the caller holds its view tightened until this very reply
+-- ARGV[..] client    bytes  0 to 200 client ids
+-- Returns  for LATER the ms after which to ask again, else the roster, then a word per client: EXPECTED, LIVE, FORFEITED
+-- Status   DATA_LOST | FENCED | LATE | LATER | STARTED
+-- Retry    safe: a repeat adds nothing
+-- Durable  no
+-- Cost     O(clients x (members + lost owners))
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include advance
+--- @include start_later
+--- @include start_period
+--- @include on_roster
+--- @include held_elsewhere
+--- @include next_generation
+local node, more, if_empty, reason, tight = ARGV[7], ARGV[8] == '1', ARGV[9], ARGV[10], ARGV[11] == '1'
+local FIRST = 12
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+local epoch = scope.epoch
+if scope.state ~= 'active' then epoch = epoch + 1 end
+local roster = node .. ':restored:' .. int(epoch)
+local known = redis.call('SISMEMBER', key.lost, roster) == 1
+local later = start_later(scope, scope.grace_ms)
+if scope.state == 'active' and known and scope.r2 == 0 then later = 0 end
+if later > 0 then return reply(scope, 'LATER', later) end
+
+local function has_forfeited(client)
+  if redis.call('HEXISTS', key.ending, client) == 1 then return true end
+  for _, orphan in ipairs(redis.call('SMEMBERS', key.orphans)) do -- drained at once; as few as rosters in an epoch
+    if redis.call('SISMEMBER', derived('holders', orphan), client) == 1 then return true end
+  end
+  return false
+end
+
+commit(scope)
+-- Open before it starts: an empty period must not be taken for one that nobody is left in.
+redis.call('SADD', key.open, roster)
+start_period(scope, roster, scope.grace_ms, 2 * scope.lease + scope.margin, reason)
+local words = {}
+for i = FIRST, #ARGV do
+  local client = ARGV[i]
+  if redis.call('SISMEMBER', key.reclaimed, client) == 1 or held_elsewhere('', client) then
+    words[#words + 1] = 'LIVE'
+  elseif has_forfeited(client) then
+    words[#words + 1] = 'FORFEITED'
+  else
+    if not on_roster(client) then redis.call('SADD', derived('holders', roster), client) end
+    words[#words + 1] = 'EXPECTED'
+  end
+end
+local record = derived('node', roster)
+if redis.call('EXISTS', record) == 0 then
+  -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it.
+  redis.call('HSET', record, 'generation', int(next_generation(scope)))
+  redis.call('PEXPIRE', record, int(scope.retention))
+end
+if #words > 0 then redis.call('HSET', record, 'asked', 1) end
+if not more then
+  if redis.call('HEXISTS', record, 'asked') == 0 and if_empty == 'wait' then redis.call('SADD', key.open, 'wait') end
+  redis.call('SREM', key.open, roster)
+end
+advance(scope, tight)
+return reply(scope, 'STARTED', roster, unpack(words))

@@ -1,0 +1,24 @@
+-- lose_owner: a member becomes a lost owner (it has holders: starts or joins a period), an orphan (only clients)
+-- or nothing. Returns 0, or the ms after which to ask again, when nothing was changed.
+--- @include scope
+--- @include int
+--- @include start_later
+--- @include start_period
+local function lose_later(scope, owner)
+  if redis.call('SCARD', derived('holders', owner)) == 0 then return 0 end
+  return start_later(scope, tonumber(redis.call('HGET', derived('node', owner), 'grace') or 0))
+end
+
+local function lose_owner(scope, owner, fence, reason)
+  local node = derived('node', owner)
+  local figures = redis.call('HMGET', node, 'grace', 'lease', 'margin', 'retention')
+  redis.call('ZREM', key.members, owner)
+  redis.call('HSETNX', node, 'fenced', fence)
+  redis.call('PEXPIRE', node, figures[4])
+  if redis.call('SCARD', derived('holders', owner)) > 0 then
+    local bound = 2 * tonumber(figures[2]) + tonumber(figures[3])
+    start_period(scope, owner, tonumber(figures[1]), bound, reason)
+  elseif redis.call('SCARD', derived('clients', owner)) > 0 then
+    redis.call('SADD', key.orphans, owner)
+  end
+end

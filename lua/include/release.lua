@@ -1,0 +1,60 @@
+-- release: the queue of what is to be freed. A name is <owner>|<generation>|<client>; its entry in `releases` is
+-- "<reason> <token> <claimant>", token - while nobody works on it. `ending` counts, for each client, the releases
+-- whose right to reclaim is over: such a client is no leftover for a restored roster.
+--- @include scope
+--- @include int
+local release = {}
+
+function release.name(owner, generation, client)
+  return owner .. '|' .. generation .. '|' .. client
+end
+
+function release.parse(name)
+  local first = string.find(name, '|', 1, true)
+  local second = string.find(name, '|', first + 1, true)
+  return string.sub(name, 1, first - 1), string.sub(name, first + 1, second - 1), string.sub(name, second + 1)
+end
+
+function release.get(name)
+  local entry = redis.call('HGET', key.releases, name)
+  if not entry then return nil end
+  local reason, token, claimant = string.match(entry, '^(%S+) (%S+) (%S*)$')
+  return { reason = reason, token = token, claimant = claimant, claimed = token ~= '-' }
+end
+
+function release.ended(entry)
+  return entry ~= nil and (entry.claimed or entry.reason ~= 'disconnect')
+end
+
+local function count_ending(client, step)
+  if redis.call('HINCRBY', key.ending, client, step) <= 0 then redis.call('HDEL', key.ending, client) end
+end
+
+-- Never postpones, and never takes the work from a claimant.
+function release.enqueue(name, client, at, reason)
+  local old = release.get(name)
+  if old and old.claimed then return end
+  if not old then
+    redis.call('ZADD', key.due, int(at), name)
+  elseif tonumber(redis.call('ZSCORE', key.due, name)) > at then
+    redis.call('ZADD', key.due, int(at), name)
+  end
+  if old and old.reason ~= 'disconnect' then return end
+  redis.call('HSET', key.releases, name, reason .. ' - ')
+  if reason ~= 'disconnect' then count_ending(client, 1) end
+end
+
+function release.remove(name, client)
+  if release.ended(release.get(name)) then count_ending(client, -1) end
+  redis.call('ZREM', key.due, name)
+  redis.call('HDEL', key.releases, name)
+end
+
+-- A token of its own for each claim; the entry comes due again when the claim runs out.
+function release.claim(scope, name, client, entry, claim_ms)
+  if not release.ended(entry) then count_ending(client, 1) end
+  local token = int(redis.call('HINCRBY', key.meta, 'claims', 1))
+  redis.call('HSET', key.releases, name, entry.reason .. ' ' .. token .. ' ' .. scope.owner)
+  redis.call('ZADD', key.due, int(scope.clock + claim_ms), name)
+  return token
+end

@@ -1,0 +1,29 @@
+-- node_evict: a member whose lease lapsed more than its margin ago becomes a lost owner or an orphan.
+-- ARGV[7]  victim    str    the owner to evict
+-- ARGV[8]  tight     int    1: the caller holds its view tightened until this very reply
+-- Returns  the victim; for LATER the ms after which to ask again
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | ALIVE | LATER | EVICTED
+-- Retry    safe: the repeat is UNKNOWN, it is no member any more
+-- Durable  no
+-- Cost     O(members + lost owners)
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include advance
+--- @include lose_owner
+local victim, tight = ARGV[7], ARGV[8] == '1'
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+local deadline = redis.call('ZSCORE', key.members, victim)
+if not deadline then return reply(scope, 'UNKNOWN', victim) end
+local margin = tonumber(redis.call('HGET', derived('node', victim), 'margin') or 0)
+if scope.clock <= tonumber(deadline) + margin then return reply(scope, 'ALIVE', victim) end
+local later = lose_later(scope, victim)
+if later > 0 then return reply(scope, 'LATER', later) end
+
+commit(scope)
+lose_owner(scope, victim, 'evicted', 'node lost')
+event(scope, 'evicted', 'owner', victim)
+advance(scope, tight)
+return reply(scope, 'EVICTED', victim)

@@ -1,0 +1,77 @@
+-- node_join: a node enters the scope with its next incarnation. A healthy scope notices nothing.
+-- ARGV[7]  node      str    the node's name
+-- ARGV[8]  boot      str    random per attempt of one process; the same again is a repeat
+-- ARGV[9]  fresh     str    dataset id to use if there is no data
+-- ARGV[10] schema    str    the schema the caller speaks
+-- ARGV[11] lease     int    ms
+-- ARGV[12] margin    int    ms
+-- ARGV[13] grace     int    ms
+-- ARGV[14] retention int    ms
+-- ARGV[15] bootstrap int    1: a scope without data is a new installation
+-- ARGV[16] dead      int    1: the caller states that the process of an earlier incarnation is dead
+-- ARGV[17] version   str    for display
+-- Returns  incarnation, ms of lease given (0: a repeat, the lease is as it was), id of the newest event
+-- Status   DATA_LOST | FENCED | SCHEMA | JOINED
+-- Retry    safe: a repeat with the same boot answers the same incarnation and leaves lease, ack and fence as they are
+-- Durable  no
+-- Cost     O(members)
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include advance
+--- @include start_period
+local node, boot, fresh, schema = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local lease, margin, grace, retention = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local bootstrap, dead, version = ARGV[15] == '1', ARGV[16] == '1', ARGV[17]
+
+local scope, refusal, why = begin()
+local empty = scope.dataset == ''
+if refusal == 'DATA_LOST' and not (empty and ARGV[3] == '') then return reply(scope, refusal) end
+if refusal == 'FENCED' then return reply(scope, refusal, why) end
+if not empty and scope.schema ~= schema then return reply(scope, 'SCHEMA', scope.schema) end
+
+local function newest_event()
+  local entry = redis.call('XREVRANGE', key.events, '+', '-', 'COUNT', 1)[1]
+  if entry then return entry[1] end
+  return '0-0'
+end
+
+local earlier = {}
+for _, owner in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do
+  if string.match(owner, '^(.*):%d+$') == node then
+    local life = redis.call('HMGET', derived('node', owner), 'boot', 'fenced', 'writes')
+    if life[1] == boot then
+      scope.writes = tonumber(life[3] or 0)
+      if life[2] then return reply(scope, 'FENCED', life[2]) end
+      return reply(scope, 'JOINED', string.match(owner, ':(%d+)$'), 0, newest_event())
+    end
+    earlier[#earlier + 1] = owner
+  end
+end
+
+if empty then
+  scope.clock, scope.dataset = math.max(scope.clock, scope.raw), fresh
+  redis.call('HSET', key.meta, 'dataset', fresh, 'schema', schema, 'revision', 0, 'epoch', 0, 'incarnation', 0)
+end
+local last = tonumber(redis.call('HGET', key.meta, 'incarnation') or 0)
+local incarnation = int(math.max(last + 1, scope.clock))
+for _, owner in ipairs(earlier) do
+  redis.call('HSETNX', derived('node', owner), 'fenced', 'superseded')
+  if dead then redis.call('ZADD', key.members, int(scope.clock - margin - 1), owner) end
+end
+scope.owner = node .. ':' .. incarnation
+redis.call('HSET', derived('node', scope.owner), 'acked', int(scope.revision), 'writes', 0, 'boot', boot,
+  'lease', int(lease), 'margin', int(margin), 'grace', int(grace), 'retention', int(retention), 'version', version,
+  'joined', int(scope.clock))
+redis.call('HSET', key.meta, 'incarnation', incarnation)
+redis.call('ZADD', key.members, int(scope.clock + lease), scope.owner)
+scope.acked, scope.margin = scope.revision, margin
+commit(scope)
+if empty and not bootstrap then
+  -- Nobody remembers who held what: a full grace, which no roster can end early.
+  start_period(scope, '', grace, 2 * lease + margin, 'cold start')
+  redis.call('SADD', key.open, 'unknown')
+end
+event(scope, 'joined_node', 'owner', scope.owner)
+advance(scope, empty) -- born here, the node has no older view
+return reply(scope, 'JOINED', incarnation, lease, newest_event())

@@ -1,0 +1,54 @@
+-- orphan_drain: what an orphan left behind is put into the release queue, a batch at a time.
+-- Under an owner: all generations, the owner is fenced. Under a restored roster: up to the generation of its start.
+-- A newer registration elsewhere is not touched.
+-- ARGV[7]  limit     int    clients per call, 1 to 200
+-- Returns  how many were queued, 1 if orphans wait still, next due
+-- Status   DATA_LOST | FENCED | LATE | DRAINED
+-- Retry    safe: what was queued stays queued
+-- Durable  no
+-- Cost     O(limit)
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include release
+--- @include registration
+--- @include next_due
+local limit = tonumber(ARGV[7])
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+local owner = redis.call('SRANDMEMBER', key.orphans)
+if not owner then return reply(scope, 'DRAINED', 0, 0, next_due()) end
+
+commit(scope)
+local restored = redis.call('HGET', derived('node', owner), 'generation')
+local count = 0
+
+local function queue(client, reason)
+  local reg = registration(client)
+  local name, at = release.name(owner, '*', client), scope.clock
+  if restored then name = release.name('*', restored, client) end
+  if reg and reg.owner == owner then
+    if reg.state == 'deferred' then at = math.max(at, reg.due) end
+    local deferred = release.name(owner, int(reg.generation), client)
+    local entry = release.get(deferred)
+    if entry and not entry.claimed then release.remove(deferred, client) end
+  elseif reg and reason == 'orphaned' then
+    return -- registered elsewhere since, and it held nothing here
+  end
+  release.enqueue(name, client, at, reason)
+  count = count + 1
+end
+
+for _, client in ipairs(redis.call('SPOP', derived('holders', owner), limit)) do
+  redis.call('SREM', derived('clients', owner), client)
+  queue(client, 'forfeited')
+end
+if count < limit then
+  for _, client in ipairs(redis.call('SPOP', derived('clients', owner), limit - count)) do queue(client, 'orphaned') end
+end
+if redis.call('EXISTS', derived('holders', owner), derived('clients', owner)) == 0 then
+  redis.call('SREM', key.orphans, owner)
+  if restored then redis.call('DEL', derived('node', owner)) end
+end
+return reply(scope, 'DRAINED', count, redis.call('EXISTS', key.orphans), next_due())

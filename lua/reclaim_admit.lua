@@ -1,0 +1,22 @@
+-- reclaim_admit: may this client, registered here, reclaim here now?
+-- ARGV[7]  client    bytes  client id
+-- Returns  for BARRIER whom the period waits for
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | BARRIER | ALREADY | NOT_EXPECTED | NO_GRACE | ADMITTED
+-- Retry    safe: changes nothing
+-- Durable  no
+-- Cost     O(members + lost owners)
+--- @include begin
+--- @include reply
+--- @include reclaim_refusal
+--- @include waiting_for
+local client = ARGV[7]
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+refusal = reclaim_refusal(scope, client, true)
+if refusal == 'BARRIER' then
+  local barrier = scope.r1
+  if scope.r2 > 0 then barrier = scope.r2 end
+  return reply(scope, refusal, waiting_for(scope, barrier))
+end
+return reply(scope, refusal or 'ADMITTED')

@@ -1,0 +1,38 @@
+-- reclaim_complete: the clients have all their locks back, here.
+-- ARGV[7]  idle      int    1: nothing else is being reclaimed here and the view is held closed until this very reply
+-- ARGV[..] client    bytes  1 to 200 client ids
+-- Returns  rights that remain, 1 if this call lifted the period, then a status per client
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | BARRIER | ALREADY | NOT_EXPECTED | NO_GRACE | COMPLETED | OK
+-- Retry    safe: the repeat is ALREADY, which is a success, after the lift too
+-- Durable  no
+-- Cost     O(clients x (members + lost owners))
+--- @include begin
+--- @include commit
+--- @include reply
+--- @include advance
+--- @include reclaim_refusal
+--- @include roster_leave
+local idle = ARGV[7] == '1'
+local FIRST = 8
+
+local scope, refusal, why = begin()
+if refusal then return reply(scope, refusal, why) end
+
+commit(scope)
+local active, statuses = scope.state == 'active', {}
+for i = FIRST, #ARGV do
+  local status = reclaim_refusal(scope, ARGV[i], false)
+  if not status then
+    roster_leave(ARGV[i])
+    redis.call('SADD', key.reclaimed, ARGV[i])
+    redis.call('SADD', derived('holders', scope.owner), ARGV[i])
+    status = 'COMPLETED'
+  end
+  statuses[#statuses + 1] = status
+end
+advance(scope, idle)
+local lifted = 0
+if active and scope.state == 'normal' then lifted = 1 end
+local left = 0
+if scope.state == 'active' then left = remaining() end
+return reply(scope, 'OK', left, lifted, unpack(statuses))
