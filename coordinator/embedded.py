@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,17 +22,18 @@ from coordinator.errors import Unavailable
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
-# Runs the server as its child and kills it when the pipe from our parent closes: that happens however we end.
+# Runs the server as its child. When the pipe from our parent closes, however that ended, it kills the server and,
+# unless it was told to keep them, removes its files.
 _WATCHER = """
-import os, signal, subprocess, sys, threading
-server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+import shutil, signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+server = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 print(server.pid, flush=True)
-def watch():
-    sys.stdin.buffer.read()
-    server.kill()
-threading.Thread(target=watch, daemon=True).start()
-sys.exit(server.wait() and 0)
+keep = sys.stdin.buffer.read()
+server.kill()
+server.wait()
+if not keep:
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
 """
 
 
@@ -93,7 +93,7 @@ class Server:
             "--maxmemory-policy", "noeviction", "--logfile", str(log), *self._arguments,
         ]  # fmt: skip
         self._watcher = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _WATCHER, *command],
+            [sys.executable, "-c", _WATCHER, self._folder.name, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -103,13 +103,17 @@ class Server:
         self.pid = int(self._watcher.stdout.readline())
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            if time.monotonic() > deadline or self._watcher.poll() is not None:
+            if time.monotonic() > deadline or not self._alive():
                 text = log.read_text(errors="replace")[-600:] if log.exists() else "no log"
                 self.stop()
                 msg = f"{self.binary} did not start: {text}"
                 raise Unavailable(msg)
             time.sleep(0.01)
         return self
+
+    def _alive(self) -> bool:
+        state = Path(f"/proc/{self.pid}/stat")
+        return not state.parent.parent.is_dir() or (state.exists() and ") Z " not in state.read_text())
 
     def _answers(self) -> bool:
         try:
@@ -123,17 +127,8 @@ class Server:
 
     def kill(self) -> None:
         """End the server as a crash would; its files stay, `start` brings it back."""
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        self._reap()
-
-    def _reap(self) -> None:
         if self._watcher is not None:
-            for pipe in (self._watcher.stdin, self._watcher.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._watcher.wait(STOP_SECONDS)
+            self._watcher.communicate("keep", timeout=STOP_SECONDS)
         self._watcher, self.pid = None, 0
 
     def stop(self) -> None:

@@ -1,0 +1,1 @@
+"""Tests; tests/behaviour holds the scenarios by number."""

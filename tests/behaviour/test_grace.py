@@ -1,0 +1,258 @@
+"""Scenarios 1 to 6: grace and early exit."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from coordinator import GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
+from coordinator.calls import grace
+from tests.world import GRACE, World
+
+LOCKS = 10
+
+
+def test_01_one_node_ends_early_in_the_reply_to_the_last_completion(world: World) -> None:
+    """New locks are refused with the time left, the last client's completion itself lifts, one callback."""
+    n1 = world.node("n1")
+    n1.start("c1", "c2")
+    verdict = n1.check(Operation.NEW)
+    assert not verdict.allowed
+    assert 0 < verdict.retry_after <= GRACE
+    assert n1.check(Operation.RECLAIM).allowed
+    assert n1.check(Operation.TEST).provisional
+    first = n1.reclaim("c1")
+    assert (first.remaining, first.lifted) == (1, False)
+    assert n1.view().state is GraceState.ACTIVE
+    last = n1.reclaim("c2")
+    assert (last.remaining, last.lifted) == (0, True)
+    assert n1.check(Operation.NEW).allowed
+    world.settle()
+    assert [(p.epoch, p.expected, p.reclaimed, p.forfeited) for p in n1.periods] == [(1, 2, 2, 0)]
+
+
+def test_01_three_nodes_lift_within_a_push_and_an_ack(world: World) -> None:
+    """The last completion closes; after one event and one ack of the others it is lifted, with a callback on each."""
+    nodes = [world.node(f"n{i}") for i in (1, 2, 3)]
+    nodes[0].start("c1")
+    for other in nodes[1:]:
+        other.listen()
+        assert not other.check(Operation.NEW).allowed
+        other.tick()
+    nodes[0].listen()
+    nodes[0].tick()
+    outcome = nodes[0].reclaim("c1")
+    assert outcome.closing
+    assert not outcome.lifted
+    for other in nodes[1:]:
+        other.listen()
+        other.tick()
+    assert nodes[0].view().state is GraceState.NORMAL
+    world.settle()
+    assert [len(node.periods) for node in nodes] == [1, 1, 1]
+    assert all(node.check(Operation.NEW).allowed for node in nodes)
+
+
+def test_02_a_deadline_ends_it_without_a_call(world: World) -> None:
+    """The keepers' timers end the period at its deadline; what was not used is forfeited."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.start("c1")
+    world.settle()
+    world.pass_time(GRACE - 2)
+    assert n2.view().state is GraceState.ACTIVE
+    world.pass_time(3)
+    assert n2.view().state is GraceState.NORMAL
+    assert [p.forfeited for p in n1.periods + n2.periods] == [1, 1]
+
+
+def test_02_a_late_timer_of_an_old_period_changes_nothing(world: World) -> None:
+    """A timer of period 1 that fires in period 2 does not end it; an end that names epoch 1 is refused."""
+    n1 = world.node("n1")
+    n1.start("c1")
+    n1.reclaim("c1")
+    n1.start("c2")
+    n1.run(n1.node.advance())
+    assert n1.view().state is GraceState.ACTIVE
+    with pytest.raises(StaleEpoch) as caught:
+        n1.run(n1.node.end_grace("late", 1))
+    assert caught.value.epoch == 2
+    assert n1.view().state is GraceState.ACTIVE
+
+
+def test_03_empty_roster_wait_and_skip(world: World) -> None:
+    """`wait` lasts the full period whatever strangers do, `skip` ends at once."""
+    n1 = world.node("n1")
+    n1.start()
+    n1.register("stranger")
+    with pytest.raises(ReclaimRefused):
+        n1.admit("stranger")
+    with pytest.raises(ReclaimRefused):
+        n1.complete("stranger")
+    world.pass_time(GRACE / 2)
+    assert n1.view().state is GraceState.ACTIVE
+    world.pass_time(GRACE / 2 + 1)
+    assert n1.view().state is GraceState.NORMAL
+    n1.start(if_empty="skip")
+    assert n1.view().state is GraceState.NORMAL
+    assert n1.view().epoch == 2
+
+
+def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> None:
+    """One complete roster never ends the period while another node still adds to its own."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    node = n2.node
+    n2.run(
+        node.ask_tight(
+            lambda head: grace.start(node.keys, head, "n2", [b"c9"], more=True, if_empty="wait", reason="part one")
+        )
+    )
+    world.settle()
+    n1.start("c1")
+    world.settle()
+    n1.reclaim("c1")
+    n2.reclaim("c9")
+    n1.start(if_empty="skip")
+    world.settle()
+    assert n1.view().state is GraceState.ACTIVE
+    n2.start("c10")
+    n2.reclaim("c10")
+    world.settle()
+    assert n1.view().state is GraceState.NORMAL
+
+
+def test_03_cold_start_without_bootstrap_is_a_full_grace(world: World) -> None:
+    """A scope without data whose nodes remember nothing waits the whole period."""
+    n1 = world.node("n1", bootstrap=False)
+    assert not n1.check(Operation.NEW).allowed
+    n1.register("a")
+    with pytest.raises(ReclaimRefused):
+        n1.admit("a")
+    world.pass_time(GRACE - 1)
+    assert n1.view().state is GraceState.ACTIVE
+    world.pass_time(2)
+    assert n1.check(Operation.NEW).allowed
+
+
+def test_04_only_complete_clients_of_the_roster_count(world: World) -> None:
+    """Ten locks of one client confirm under one admission; strangers and repeats are never counted."""
+    n1 = world.node("n1")
+    n1.start("c1", "c2")
+    n1.register("c1")
+    grant = n1.admit("c1")
+    for _ in range(LOCKS):
+        grant.confirm()
+        assert n1.view().reclaimed_clients == 0
+    assert n1.complete("c1").remaining == 1
+    assert n1.complete("c1").remaining == 1
+    n1.register("new")
+    with pytest.raises(ReclaimRefused, match="not_expected"):
+        n1.complete("new")
+    view = n1.view()
+    assert (view.expected_clients, view.reclaimed_clients, view.state) == (2, 1, GraceState.ACTIVE)
+    assert view.waiting_for == ("c2",)
+
+
+def test_05_same_node_again_adds_and_another_node_joins(world: World) -> None:
+    """New ids are added; another node's roster joins the same epoch and extends it."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.start("c1")
+    world.settle()
+    n1.start("c2")
+    world.pass_time(10)
+    before = n1.view()
+    assert before.expected_clients == 2
+    n2.start("c3")
+    after = n1.view()
+    assert after.epoch == before.epoch == 1
+    assert after.expected_clients == 3
+    assert after.remaining_seconds > before.remaining_seconds + 5
+
+
+def test_05_the_cap_holds_under_a_crash_loop_and_a_late_owner_gets_its_own_period(world: World) -> None:
+    """Owners lost one after the other never extend an epoch past its cap; the last gets a full period of its own."""
+    n1 = world.node("n1")
+    victims = [world.node(f"v{i}") for i in range(6)]
+    for i, victim in enumerate(victims):
+        victim.register(f"c{i}")
+        victim.lock(f"c{i}")
+    epochs = set()
+    cap = 2 * 6 + 2.5 + 2 * GRACE
+    for victim in victims:
+        victim.crash()
+        world.pass_time(GRACE / 2)
+        epochs.add(n1.view().epoch)
+    world.pass_time(GRACE * 3)
+    assert n1.view().state is GraceState.NORMAL
+    assert len(epochs) > 1
+    assert all(p.duration_seconds <= cap + 1 for p in n1.periods)
+    assert n1.periods[-1].duration_seconds >= GRACE
+    assert sum(p.forfeited for p in n1.periods) == len(victims)
+
+
+def test_06_revoked_while_reclaiming(world: World) -> None:
+    """n2 admitted A; A is revoked on n3, which closes the period: n2's confirm refuses before n3 grants anything new."""
+    n2, n3 = world.node("n2"), world.node("n3")
+    n2.start("a")
+    world.settle()
+    n2.register("a")
+    grant = n2.admit("a")
+    n3.run(n3.node.revoke(b"a"))
+    assert n3.view().closing
+    assert not n3.check(Operation.NEW).allowed
+    n2.listen()
+    with pytest.raises(StaleGrant):
+        grant.confirm()
+    world.settle()
+    assert n3.check(Operation.NEW).allowed
+
+
+def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(world: World) -> None:
+    """A reply under way when the node tightened is ignored; a lost join reply repeated leaves lease and ack alone."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    old = n1.node.lease.state
+    n2.start("a")
+    n1.listen()
+    assert not n1.check(Operation.NEW).allowed
+    n1.node.lease.observe(old, n1.node.now() + 1, n1.node.now() + 1)
+    assert not n1.check(Operation.NEW).allowed
+    hold = n2.node.lease.tighten()
+    n2.node.lease.release(hold, unknown_until=n2.node.now())
+    n2.node.lease.observe(n2.node.lease.state, n2.node.now(), n2.node.now())
+    assert n2.node.lease.snapshot.strict
+
+
+def test_06_concurrent_last_completions_deadline_and_forced_end_lift_once(world: World) -> None:
+    """Three completions, the deadline and an operator's end together: one lift, one callback per node."""
+    nodes = [world.node(f"n{i}") for i in (1, 2, 3)]
+    nodes[0].start("a", "b", "c")
+    world.pass_time(GRACE - 1)
+    for node, client in zip(nodes, "abc", strict=True):
+        node.register(client)
+        node.admit(client).confirm()
+    world.jump(1)
+    for node, client in zip(nodes, "abc", strict=True):
+        node.run(node.node.renew())
+        node.complete(client)
+    with contextlib.suppress(NoGrace):
+        nodes[1].run(nodes[1].node.end_grace("operator", 1))
+    world.settle()
+    assert [len(node.periods) for node in nodes] == [1, 1, 1]
+    lifts = [e for e in world.redis.xrange(world.key("events")) if e[1][b"kind"] == b"lift"]
+    assert len(lifts) == 1
+
+
+def test_06_forced_end_while_restoring(world: World) -> None:
+    """A forced end: the confirm of a lock that is being restored refuses, on any node."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.start("a", "b")
+    world.settle()
+    n2.register("a")
+    grant = n2.admit("a")
+    n1.run(n1.node.end_grace("operator", None))
+    assert not n1.check(Operation.NEW).allowed, "n2 has not closed yet"
+    n2.listen()
+    with pytest.raises(StaleGrant):
+        grant.confirm()
+    world.settle()
+    assert n1.check(Operation.NEW).allowed

@@ -1,0 +1,250 @@
+"""A scope with several nodes whose time is driven: no threads, no sleeping, the real scripts on any server."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Verdict
+from coordinator.flows import Flow, Grant, Node
+from coordinator.keeper import Keeper, Keeping, Wait
+from coordinator.redis_io import Channel, Connector
+from coordinator.sync import drive, only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from coordinator.calls.releases import Claim
+    from coordinator.values import ClientRegistration, GraceView, ReclaimOutcome, Unregistered
+
+T = TypeVar("T")
+GRACE = 60.0
+TICK = 0.4
+
+
+class World:
+    """The server, the clock of all, and the nodes."""
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        """Use a namespace of its own."""
+        self.redis = client
+        self.settings = Settings(namespace=namespace, grace_seconds=GRACE)
+        self.channel = Channel(Connector(client, self.settings), self.settings)
+        self.time = 1000.0
+        self.nodes: list[Player] = []
+
+    def node(self, name: str, *, bootstrap: bool = True, dead: bool = False, scope: str = "default") -> Player:
+        """Let a node join."""
+        player = Player(self, name, bootstrap=bootstrap, dead=dead, scope=scope)
+        self.nodes.append(player)
+        return player
+
+    def key(self, name: str, suffix: str = "", scope: str = "default") -> str:
+        """Spell a key."""
+        return f"{self.settings.namespace}:{{{scope}}}:{name}" + (f":{suffix}" if suffix else "")
+
+    def pass_time(self, seconds: float, *, beat: bool = True) -> None:
+        """Let time pass for Redis and all nodes; living nodes beat meanwhile."""
+        while seconds > 1e-9:
+            step = min(seconds, TICK) if beat else seconds
+            self.jump(step)
+            seconds -= step
+            if beat:
+                self.settle()
+
+    def jump(self, seconds: float) -> None:
+        """Move the scope clock and node time together, without anybody acting."""
+        self.time += seconds
+        for scope in {node.scope for node in self.nodes}:
+            self.redis.hincrby(self.key("meta", scope=scope), "clock", round(seconds * 1000))
+
+    def settle(self, rounds: int = 4) -> None:
+        """Deliver events and let the keepers run until nothing is left to do."""
+        for _ in range(rounds):
+            for node in self.nodes:
+                if node.alive:
+                    node.listen()
+                    node.tick()
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.channel.close()
+
+
+@dataclass(eq=False)
+class Player:
+    """One node, driven by hand: its keeper runs when the test says so."""
+
+    world: World
+    name: str
+    bootstrap: bool = True
+    dead: bool = False
+    scope: str = "default"
+    alive: bool = True
+    releases: list[Release] = field(default_factory=list)
+    periods: list[GracePeriod] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    held_back: list[Claim] = field(default_factory=list)
+    callback: bool = True
+    """False: claims are kept in held_back, as a worker that is slow or dies would."""
+
+    def __post_init__(self) -> None:
+        """Join."""
+        self.metrics = LockMetrics()
+        self.node = Node(
+            self.name,
+            self.scope,
+            self.world.settings,
+            self.metrics,
+            bootstrap=self.bootstrap,
+            predecessor_dead=self.dead,
+            version="test",
+            now=lambda: self.world.time,
+        )
+        self.node.closed = False
+        self.node.claims_releases = True
+        self.node.on_claims = self._work
+        self.node.on_period = self.periods.append
+        self.node.on_move = self.moves.append
+        self.keeper = Keeper(self.node)
+        self.run(self.node.join())
+        self._keeping: Keeping = self.keeper.run()
+        self.cursor = self.node.last_event
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow; its sleeps pass at once."""
+        return drive(flow, self.world.channel.run, lambda _: None)
+
+    def tick(self) -> None:
+        """Run the keeper until it has nothing more to do now."""
+        if self.node.now() >= self.keeper._beat_at - 0.7:  # noqa: SLF001  (beats more often than h: ticks are coarse)
+            self.node.must_renew = True
+        waits = 0
+
+        def run(request: Any) -> Any:
+            nonlocal waits
+            if isinstance(request, Wait):
+                waits += 1
+                raise _Idle
+            return self.world.channel.run(request)
+
+        with contextlib.suppress(_Idle):
+            drive(self._keeping, run, lambda _: None)
+        self._keeping = self.keeper.run()
+
+    def listen(self) -> None:
+        """Hear what has happened."""
+        key = self.world.key("events", scope=self.scope)
+        for identifier, fields in self.world.redis.xrange(key, f"({self.cursor}", "+"):
+            self.cursor = identifier.decode()
+            event = {name.decode(): value for name, value in fields.items()}
+            self.node.hear(event["kind"].decode(), event)
+
+    def _work(self, claims: list[Claim]) -> None:
+        self.keeper.took(claims)
+        for claim in claims:
+            if self.callback:
+                self.releases.append(claim.release)
+                self.run(self.keeper.done(claim))
+            else:
+                self.held_back.append(claim)
+
+    def crash(self) -> None:
+        """Stop without a word."""
+        self.alive = False
+
+    # -- what a file server does ----------------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """The incarnation."""
+        return self.node.lease.owner
+
+    def register(
+        self,
+        client: str | bytes,
+        *,
+        adapter: str = "nfs",
+        remote_addr: str = "10.0.0.7:712",
+        ttl: float = 0.0,
+        verifier: str | None = None,
+        principal: str | None = None,
+    ) -> ClientRegistration:
+        """Connect a client."""
+        item = self.node.registering(client, adapter, remote_addr, ttl, verifier, principal)
+        result: ClientRegistration = only(self.run(self.node.register([item])))
+        return result
+
+    def unregister(self, client: str, generation: int = 0) -> Unregistered:
+        """Disconnect a client."""
+        result: Unregistered = only(self.run(self.node.unregister([(_raw(client), generation)])))
+        return result
+
+    def lock(self, client: str) -> Grant:
+        """Grant a lock and confirm it."""
+        grant = self.begin_lock(client)
+        grant.confirm()
+        return grant
+
+    def begin_lock(self, client: str) -> Grant:
+        """Hold and check; not confirmed."""
+        return self.run(self.node.begin_grant(_raw(client)))
+
+    def unlock(self, client: str) -> None:
+        """One lock less."""
+        self.run(self.node.uncount_lock(_raw(client)))
+
+    def start(self, *clients: str, if_empty: str = "wait") -> None:
+        """Start grace for a restored roster."""
+        self.run(self.node.start_grace([_raw(c) for c in clients], if_empty, "restored"))
+
+    def admit(self, client: str) -> Grant:
+        """Ask to reclaim."""
+        return self.run(self.node.admit(_raw(client)))
+
+    def complete(self, client: str) -> ReclaimOutcome:
+        """Have all locks back."""
+        result: ReclaimOutcome = only(self.run(self.node.complete([_raw(client)])))
+        return result
+
+    def reclaim(self, client: str) -> ReclaimOutcome:
+        """Register if need be, reclaim and complete."""
+        if self.node.memory.get(_raw(client)) is None:
+            self.register(client)
+        self.admit(client).confirm()
+        return self.complete(client)
+
+    def check(self, operation: Operation = Operation.NEW) -> Verdict:
+        """Ask locally."""
+        verdict: Verdict = self.node.check(operation)
+        return verdict
+
+    def view(self) -> GraceView:
+        """Read the period."""
+        return self.run(self.node.grace_view())
+
+    def leave(self) -> None:
+        """Leave the scope."""
+        self.run(self.node.leave())
+        self.alive = False
+
+    def released(self) -> list[tuple[str, str]]:
+        """Return what was freed here: client and reason."""
+        return [(release.client_id, release.reason) for release in self.releases]
+
+
+class _Idle(Exception):  # noqa: N818  (no error: the keeper waits)
+    """The keeper waits."""
+
+
+def _raw(client: str) -> bytes:
+    return client.encode("utf-8", "surrogateescape")
+
+
+def all_released(world: World) -> Iterator[tuple[str, str]]:
+    """Iterate over what any node freed."""
+    for node in world.nodes:
+        yield from node.released()
