@@ -32,7 +32,8 @@ local function queue(client, reason)
     if reg.state == 'deferred' then at = math.max(at, reg.due) end
     local deferred = release.name(owner, int(reg.generation), client)
     local entry = release.get(deferred)
-    if entry and not entry.claimed then release.remove(deferred, client) end
+    if release.ended(entry) then return end -- under way already: it frees every generation up to this one
+    if entry then release.remove(deferred, client) end
   elseif reg and reason == 'orphaned' then
     return -- registered elsewhere since, and it held nothing here
   end
