@@ -43,8 +43,8 @@ from coordinator.values import (
 
 __all__ = [
     "BarrierPending",
-    "ClientReleasing",
     "ClientRegistration",
+    "ClientReleasing",
     "Closed",
     "ConnectionLimitReached",
     "ContractBroken",

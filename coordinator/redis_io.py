@@ -179,5 +179,28 @@ def from_url(url: str) -> redis.Redis:
     try:
         return redis.Redis.from_url(url)
     except ValueError as error:
-        msg = f"url={url.split('@')[-1]!r} is no Redis URL: {error}"
+        msg = f"url={url.rsplit('@', maxsplit=1)[-1]!r} is no Redis URL: {error}"
         raise errors.InvalidArgument(msg) from error
+
+
+def ping(url: str) -> None:
+    """Raise Unavailable unless the Redis at `url` answers."""
+    client = from_url(url)
+    try:
+        client.ping()
+    except (redis.RedisError, OSError) as error:
+        msg = f"no Redis answers at {url.rsplit('@', maxsplit=1)[-1]}: check that it runs ({error})"
+        raise errors.Unavailable(msg) from error
+    finally:
+        client.close()
+
+
+def ttl_of(client: redis.Redis, key: bytes) -> float:
+    """Return the TTL of a key in seconds, negative if it has none."""
+    return int(client.pttl(key)) / 1000  # type: ignore[arg-type]
+
+
+def delete_namespace(client: redis.Redis, namespace: str) -> None:
+    """Remove every key of a namespace that was made for a demonstration."""
+    for key in client.scan_iter(f"{namespace}:*"):
+        client.unlink(key)

@@ -97,3 +97,9 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Script:
     """Return the script `name`, read once per process."""
     return parse(name, lua_directory())
+
+
+def dump(folder: str | Path) -> None:
+    """Write every flattened script into `folder`."""
+    for name in names():
+        (Path(folder) / f"{name}.lua").write_text(load(name).source, encoding="utf-8")

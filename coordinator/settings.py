@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping  # noqa: TC003  (dataclass field, resolved at run time by users' tools)
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from coordinator.errors import InvalidArgument, SettingsError
@@ -106,8 +106,10 @@ def _is_limit(value: object) -> bool:
 
 def _is_word(value: object) -> bool:
     return (
-        isinstance(value, str) and 1 <= len(value) <= 64 and value.isascii() and value.replace(".", "").replace("_", "")
-        .replace("-", "").isalnum()
+        isinstance(value, str)
+        and 1 <= len(value) <= 64
+        and value.isascii()
+        and value.replace(".", "").replace("_", "").replace("-", "").isalnum()
     )
 
 

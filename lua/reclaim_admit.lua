@@ -17,6 +17,9 @@ refusal = reclaim_refusal(scope, client, true)
 if refusal == 'BARRIER' then
   local barrier = scope.r1
   if scope.r2 > 0 then barrier = scope.r2 end
-  return reply(scope, refusal, waiting_for(scope, barrier))
+  local waiting = waiting_for(scope, barrier)
+  local member = held_elsewhere(scope.owner, client)
+  if #waiting == 0 and member then waiting = { member } end
+  return reply(scope, refusal, waiting)
 end
 return reply(scope, refusal or 'ADMITTED')

@@ -120,7 +120,7 @@ class Player:
 
     def tick(self) -> None:
         """Run the keeper until it has nothing more to do now."""
-        if self.node.now() >= self.keeper._beat_at - 0.7:  # noqa: SLF001  (beats more often than h: ticks are coarse)
+        if self.node.now() >= self.keeper._beat_at - 0.7:
             self.node.must_renew = True
         waits = 0
 

@@ -50,9 +50,7 @@ class Leaving:
     token: str
 
 
-def register(
-    keys: Keys, head: Head, clients: Sequence[Registering]
-) -> Call[list[Registered | CoordinatorError]]:
+def register(keys: Keys, head: Head, clients: Sequence[Registering]) -> Call[list[Registered | CoordinatorError]]:
     """Connect up to 200 clients; a registration or a refusal each."""
     args: list[bytes | int | str] = []
     for c in clients:
@@ -112,9 +110,7 @@ def cancel(keys: Keys, head: Head, client: bytes, request: str) -> Call[Register
     return call("client_cancel", keys, head, (client, request), parse)
 
 
-def statuses(
-    name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...]
-) -> Call[list[CoordinatorError | None]]:
+def statuses(name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...]) -> Call[list[CoordinatorError | None]]:
     """Call a script that answers one status per client: client_hold, client_drop, client_touch."""
 
     def parse(reply: Reply) -> list[CoordinatorError | None]:

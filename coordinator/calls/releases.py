@@ -41,9 +41,7 @@ def own(owner: str, client: bytes, generation: int, adapter: str, token: str) ->
     return Claim(name, token, _release(client, owner, str(generation), "disconnect", adapter))
 
 
-def claim(
-    keys: Keys, head: Head, limit: int, claim_ms: int, prefer_ms: int
-) -> Call[tuple[int, list[Claim]]]:
+def claim(keys: Keys, head: Head, limit: int, claim_ms: int, prefer_ms: int) -> Call[tuple[int, list[Claim]]]:
     """Take due releases; when the next is due (scope clock, ms; 0: none), and the claims."""
 
     def parse(reply: Reply) -> tuple[int, list[Claim]]:

@@ -1,8 +1,8 @@
--- held_elsewhere: is the client a holder of a member other than `owner`? That member may be dead and not noticed yet.
+-- held_elsewhere: a member other than `owner` of which the client is a holder, or nil. It may be dead and not noticed yet.
 --- @include scope
 local function held_elsewhere(owner, client)
   for _, member in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do
-    if member ~= owner and redis.call('SISMEMBER', derived('holders', member), client) == 1 then return true end
+    if member ~= owner and redis.call('SISMEMBER', derived('holders', member), client) == 1 then return member end
   end
-  return false
+  return nil
 end

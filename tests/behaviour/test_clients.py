@@ -219,11 +219,7 @@ def test_23_a_claim_that_ran_out_is_another_nodes_and_its_late_ack_changes_nothi
     world.pass_time(12)
     assert n2.released() == [("a", "disconnect")]
     n2.register("a")
-    acked = n2.run(
-        n2.node.ask(
-            lambda head: releases.ack(n2.node.keys, head, claim, n2.node.settings.adapters)
-        )
-    )
+    acked = n2.run(n2.node.ask(lambda head: releases.ack(n2.node.keys, head, claim, n2.node.settings.adapters)))
     assert acked, "gone already: a success that changes nothing"
     assert n2.run(n2.node.view_clients([b"a"]))[0] is not None
 
