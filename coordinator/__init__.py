@@ -1,6 +1,6 @@
 """Shared lock recovery for DittoFS nodes: grace periods and client registrations in Redis."""
 
-from coordinator._version import VERSION as __version__
+from coordinator._version import __version__
 from coordinator.errors import (
     BarrierPending,
     ClientReleasing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 
 def main() -> None:
@@ -15,13 +16,13 @@ def main() -> None:
     _group()()
 
 
-def _group() -> object:
+def _group() -> Callable[[], None]:
     import click  # noqa: PLC0415  (optional)
 
-    from coordinator._version import VERSION  # noqa: PLC0415
+    from coordinator._version import __version__  # noqa: PLC0415
 
     @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DITTOFS_COORDINATOR"})
-    @click.version_option(VERSION, prog_name="dittofs-coordinator")
+    @click.version_option(__version__, prog_name="dittofs-coordinator")
     def group() -> None:
         """Shared lock recovery for DittoFS nodes."""
 

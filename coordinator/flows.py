@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from coordinator import calls, clock, errors
 from coordinator.calls import base, clients, grace, nodes, releases
 from coordinator.keys import Keys
-from coordinator.lease import Head, Lease
+from coordinator.lease import Head, Lease, State
 from coordinator.memory import Entry, Memory
 from coordinator.metrics import LockMetrics
 from coordinator.settings import Settings, milliseconds, ttl_ms
@@ -63,7 +63,7 @@ class Grant:
     def confirm(self) -> None:
         """Make the insert count; local, any number of times. Raises StaleGrant: undo the insert."""
         if not self.still_good(self):
-            msg = f"the grant of epoch {self.epoch} under {self.owner} was overtaken: undo the insert, let the client retry"
+            msg = f"the grant of epoch {self.epoch} was overtaken: undo the insert and let the client retry"
             raise errors.StaleGrant(msg)
 
 
@@ -252,7 +252,10 @@ class Node:
         """Turn members whose lease lapsed into lost owners."""
         for owner in lapsed:
             if owner != self.lease.owner:
-                yield from self.ask_tight(lambda head, owner=owner: nodes.evict(self.keys, head, owner, tight=True))
+                yield from self._evict(owner)
+
+    def _evict(self, owner: str) -> Flow[str]:
+        return self.ask_tight(lambda head: nodes.evict(self.keys, head, owner, tight=True))
 
     def leave(self) -> Flow[None]:
         """Stop granting, then leave: holders become a planned failover at once."""
@@ -265,40 +268,32 @@ class Node:
 
     def hear(self, kind: str, event: dict[str, bytes]) -> None:
         """Take an event: it tightens and wakes, it never loosens."""
-        owner, me = base.text(event.get("owner", b"")), self.lease.owner
-        if kind in {"start", "closing"}:
-            self.must_renew |= self.lease.told(int(event["revision"]))
-        elif kind == "moved":
-            if owner == me:
+        owner, here = base.text(event.get("owner", b"")), self.lease.owner
+        match kind:
+            case "start" | "closing":
+                self.must_renew |= self.lease.told(int(event["revision"]))
+            case "moved" if owner == here:
                 self.forget(event["client"], base.text(event["to"]))
-        elif kind == "revoked":
-            if owner == me:
-                self.memory.close(event["client"])
-            self.must_renew = True
-        elif kind in {"evicted", "left_node"}:
-            for entry in self.memory.came_from(owner):
-                if entry.holder:
-                    self.on_move(Move(client_str(entry.client), me, "lost"))
-            self.must_renew = True
-        elif kind == "lift":
-            self.ended(
-                GracePeriod(
-                    int(event["epoch"]),
-                    base.text(event["reason"]),
-                    int(event["started"]) / 1000,
-                    int(event["duration"]) / 1000,
-                    int(event["reclaimed"]) + int(event["forfeited"]),
-                    int(event["reclaimed"]),
-                    int(event["forfeited"]),
-                )
-            )
-            self.must_renew = True
-        elif kind in {"in_force", "joined", "end"}:
-            self.must_renew |= int(event["revision"]) > self.lease.state.revision
+            case "revoked":
+                if owner == here:
+                    self.memory.close(event["client"])
+                self.must_renew = True
+            case "evicted" | "left_node":
+                for entry in self.memory.came_from(owner):
+                    if entry.holder:
+                        self.on_move(Move(client_str(entry.client), here, "lost"))
+                self.must_renew = True
+            case "lift":
+                self.ended(_period(event))
+                self.must_renew = True
+            case "in_force" | "joined" | "end":
+                self.must_renew |= int(event["revision"]) > self.lease.state.revision
+            case _:
+                return
         self.wake()
 
     def forget(self, client: bytes, to: str) -> None:
-        """The client is registered elsewhere now: close its entry, tell the server, drop the copy of its right."""
+        """Close the entry of a client that is registered elsewhere, tell the server, drop the copy of its right."""
         entry = self.memory.close(client)
         if entry is not None:
             self.to_drop.append((client, entry.generation))
@@ -309,7 +304,7 @@ class Node:
         """Announce the end of a period, once per epoch."""
         if period.epoch > self.announced:
             self.announced = period.epoch
-            self.metrics.period_ended(period)
+            self.metrics.period_ended()
             self.on_period(period)
 
     # -- grants ---------------------------------------------------------------------------------------------------
@@ -331,7 +326,7 @@ class Node:
         """Return the client's entry; refuse one that is not served here."""
         entry = self.memory.get(client)
         if entry is None:
-            raise errors.RegistrationRefused("unknown")
+            raise errors.RegistrationRefused(errors.UNKNOWN)
         return entry
 
     def begin_grant(self, client: bytes) -> Flow[Grant]:
@@ -369,7 +364,7 @@ class Node:
         return self._grant(entry, Operation.RECLAIM)
 
     def stop_reclaiming(self, client: bytes) -> None:
-        """The reclaim was given up, without completing."""
+        """Give a reclaim up, without completing."""
         self._reclaiming.pop(client, None)
 
     def complete(self, ids: Sequence[bytes]) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
@@ -391,7 +386,7 @@ class Node:
         return results
 
     def _lost_touch(self, client: bytes, error: errors.CoordinatorError) -> None:
-        """MOVED and UNKNOWN close the client's entry before anything else."""
+        """Close the client's entry after MOVED and UNKNOWN, before anything else."""
         if isinstance(error, errors.RegistrationRefused) and error.reason in {"moved", "unknown"}:
             self.forget(client, "")
 
@@ -402,13 +397,17 @@ class Node:
         if if_empty not in {"wait", "skip"}:
             msg = f"if_empty={if_empty!r} must be 'wait' or 'skip'"
             raise errors.InvalidArgument(msg)
-        batches = [ids[i : i + base.BATCH_MAX] for i in range(0, len(ids), base.BATCH_MAX)] or [()]
-        for number, batch in enumerate(batches, 1):
-            yield from self.ask_tight(
-                lambda head, batch=batch, more=number < len(batches): grace.start(
-                    self.keys, head, self.name, batch, more=more, if_empty=if_empty, reason=reason
-                )
-            )
+        first = 0
+        while True:
+            batch, first = ids[first : first + base.BATCH_MAX], first + base.BATCH_MAX
+            yield from self._start_grace(batch, if_empty, reason, more=first < len(ids))
+            if first >= len(ids):
+                return
+
+    def _start_grace(self, batch: Sequence[bytes], if_empty: str, reason: str, *, more: bool) -> Flow[tuple[str, ...]]:
+        return self.ask_tight(
+            lambda head: grace.start(self.keys, head, self.name, batch, more=more, if_empty=if_empty, reason=reason)
+        )
 
     def end_grace(self, reason: str, epoch: int | None) -> Flow[None]:
         """End the period; without an epoch the one this node knows of."""
@@ -422,9 +421,9 @@ class Node:
         """Move the period at its deadline."""
         yield from self.ask_tight(lambda head: grace.advance(self.keys, head, tight=True))
 
-    def scope_view(self) -> Flow[tuple[base.State, nodes.ScopeView]]:
+    def scope_view(self) -> Flow[tuple[State, nodes.ScopeView]]:
         """Read the whole picture, with the head it came with."""
-        states: list[base.State] = []
+        states: list[State] = []
 
         def build(head: Head) -> calls.Call[nodes.ScopeView]:
             call = nodes.view(self.keys, head, self.settings.adapters)
@@ -472,7 +471,7 @@ class Node:
 
     # -- clients --------------------------------------------------------------------------------------------------
 
-    def registering(  # noqa: PLR0913  (the pinned signature)
+    def registering(  # noqa: PLR0913, PLR0917  (the pinned signature)
         self,
         client: str | bytes,
         adapter: str,
@@ -645,7 +644,7 @@ class Node:
             self.memory.end_switch(client)
 
     def drop(self, client: bytes) -> Flow[None]:
-        """The client holds nothing any more, whatever was counted."""
+        """Drop the client's right: it holds nothing any more, whatever was counted."""
         yield from self._begin_switch(client)
         try:
             entry = self.entry(client)
@@ -676,5 +675,22 @@ class Node:
         while self.to_drop:
             batch = self.to_drop[: base.BATCH_MAX]
             args = tuple(value for pair in batch for value in pair)
-            yield from self.ask(lambda head, args=args: clients.statuses("client_drop", self.keys, head, args))
+            yield from self._drop_batch(args)
             del self.to_drop[: len(batch)]
+
+    def _drop_batch(self, args: tuple[bytes | int, ...]) -> Flow[list[errors.CoordinatorError | None]]:
+        return self.ask(lambda head: clients.statuses("client_drop", self.keys, head, args))
+
+
+def _period(event: dict[str, bytes]) -> GracePeriod:
+    """Return the summary that a lift's event carries."""
+    reclaimed, forfeited = int(event["reclaimed"]), int(event["forfeited"])
+    return GracePeriod(
+        epoch=int(event["epoch"]),
+        reason=base.text(event["reason"]),
+        started_at=int(event["started"]) / 1000,
+        duration_seconds=int(event["duration"]) / 1000,
+        expected=reclaimed + forfeited,
+        reclaimed=reclaimed,
+        forfeited=forfeited,
+    )

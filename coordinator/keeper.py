@@ -176,14 +176,14 @@ class Keeper:
             return
         self._claims_renewed = node.now()
         for claim in list(self.claims.values()):
-            yield from node.ask(
-                lambda head, claim=claim: releases.renew(
-                    node.keys, head, claim, milliseconds(node.settings.claim_seconds)
-                )
-            )
+            yield from self._renew_claim(claim, node.settings.claim_seconds)
+
+    def _renew_claim(self, claim: releases.Claim, seconds: float) -> Flow[bool]:
+        node = self.node
+        return node.ask(lambda head: releases.renew(node.keys, head, claim, milliseconds(seconds)))
 
     def done(self, claim: releases.Claim) -> Flow[None]:
-        """The callback has freed everything: acknowledge. What stays unacknowledged comes due again."""
+        """Acknowledge: the callback has freed everything. What stays unacknowledged comes due again."""
         node = self.node
         try:
             acked = yield from node.ask(lambda head: releases.ack(node.keys, head, claim, node.settings.adapters))
@@ -193,11 +193,11 @@ class Keeper:
         node.metrics.release(claim.release.adapter, claim.release.reason, "done" if acked else "stale")
 
     def failed(self, claim: releases.Claim) -> Flow[None]:
-        """The callback raised: the release comes due again after a backoff, here or elsewhere."""
+        """Give a release back whose callback raised: it comes due again after a backoff, here or elsewhere."""
         node = self.node
         self.claims.pop(claim.name, None)
         failures = self._failures[claim.name] = self._failures.get(claim.name, 0) + 1
         wait = min(BACKOFF_MIN_SECONDS * 2 ** (failures - 1), BACKOFF_MAX_SECONDS)
         node.metrics.release(claim.release.adapter, claim.release.reason, "failed")
-        yield from node.ask(lambda head: releases.renew(node.keys, head, claim, milliseconds(wait)))
+        yield from self._renew_claim(claim, wait)
         node.due_at(node.lease.state.clock_ms + milliseconds(wait))

@@ -76,7 +76,7 @@ def _snapshot(owner: str, state: State, *, strict: bool, ends_at: float, valid_u
     reclaims = state.state is GraceState.ACTIVE and state.in_force and not state.closing and not strict
     if normal:
         new = Verdict(True, None, 0.0, state.epoch)
-        # Only admit_reclaim can say no here: a node may be dead and not noticed yet, and NO_GRACE is final for a client.
+        # Only admit_reclaim can say no: a node may be dead and not noticed yet, and NO_GRACE is final for a client.
         reclaim = Verdict(True, None, 0.0, state.epoch, provisional=True)
     else:
         new = Verdict(False, Reason.GRACE_ACTIVE, 0.0, state.epoch)

@@ -14,7 +14,6 @@ from coordinator.values import GraceState
 
 if TYPE_CHECKING:
     from coordinator.lease import State
-    from coordinator.values import GracePeriod
 
 SHARES_MAX = 100
 OTHER = "_other"
@@ -41,7 +40,7 @@ class LockMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Create the families in `registry`."""
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         r = registry
         self._mutex = threading.Lock()
         self._shares: set[str] = set()
@@ -189,7 +188,7 @@ class LockMetrics:
         """Count lost data that was noticed."""
         self.data_loss.inc()
 
-    def period_ended(self, period: GracePeriod) -> None:
+    def period_ended(self) -> None:
         """Take the end of a period."""
         self.grace_active.set(0)
         self._remaining = lambda _: 0.0

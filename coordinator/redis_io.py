@@ -112,19 +112,19 @@ class Channel:
             msg = f"{advice} ({error})"
             raise errors.Unavailable(msg) from error
         try:
-            connection.send_command(*command)
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
             return connection.read_response()
         except redis.ResponseError:
             raise
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            connection.disconnect()
+            connection.disconnect()  # type: ignore[no-untyped-call]
             if isinstance(error, redis.exceptions.BusyLoadingError | redis.exceptions.AuthenticationError):
                 msg = f"{ADVICE.get(_code(error), ADVICE['LOADING'])} ({error})"
                 raise errors.Unavailable(msg) from error
             msg = f"sent to Redis, but no answer came ({error}): repeating the same call is safe"
             raise errors.OutcomeUnknown(msg) from error
         except BaseException:
-            connection.disconnect()
+            connection.disconnect()  # type: ignore[no-untyped-call]
             raise
         finally:
             self._pool.release(connection)
@@ -150,13 +150,13 @@ class Events:
         except (redis.RedisError, OSError) as error:
             raise errors.Unavailable(str(error)) from error
         try:
-            connection.send_command("XREAD", "BLOCK", int(self._block * 1000), "STREAMS", self._key, after)
+            connection.send_command("XREAD", "BLOCK", int(self._block * 1000), "STREAMS", self._key, after)  # type: ignore[no-untyped-call]
             raw = connection.read_response()
         except (redis.RedisError, OSError) as error:
-            connection.disconnect()
+            connection.disconnect()  # type: ignore[no-untyped-call]
             raise errors.Unavailable(str(error)) from error
         except BaseException:
-            connection.disconnect()
+            connection.disconnect()  # type: ignore[no-untyped-call]
             raise
         finally:
             self._pool.release(connection)
@@ -197,7 +197,7 @@ def ping(url: str) -> None:
 
 def ttl_of(client: redis.Redis, key: bytes) -> float:
     """Return the TTL of a key in seconds, negative if it has none."""
-    return int(client.pttl(key)) / 1000  # type: ignore[arg-type]
+    return int(client.pttl(key)) / 1000
 
 
 def delete_namespace(client: redis.Redis, namespace: str) -> None:

@@ -49,8 +49,10 @@ class Settings:
             (
                 "heartbeat_seconds",
                 self.heartbeat_seconds + 2 * self.op_timeout_seconds <= self.validity_seconds,
-                f"plus 2 x op_timeout_seconds={self.op_timeout_seconds} must not exceed "
-                f"validity_seconds={self.validity_seconds}",
+                (
+                    f"plus 2 x op_timeout_seconds={self.op_timeout_seconds} must fit into "
+                    f"validity_seconds={self.validity_seconds}"
+                ),
             ),
             (
                 "validity_seconds",

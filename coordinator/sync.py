@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors, redis_io
-from coordinator._version import VERSION
+from coordinator._version import __version__
 from coordinator.flows import Grant, Node, Sleep
 from coordinator.keeper import Keeper, Wait
 from coordinator.metrics import LockMetrics
@@ -238,7 +238,7 @@ class Clients:
         return self._run(self._node.uncount_lock(client_bytes(client)))
 
     def drop(self, client: str | bytes) -> None:
-        """The client holds nothing any more, whatever was counted. One round trip."""
+        """Drop the client's right: it holds nothing any more, whatever was counted. One round trip."""
         self._run(self._node.drop(client_bytes(client)))
 
     def revoke(self, client: str | bytes) -> None:
@@ -289,7 +289,7 @@ class Coordinator:
             metrics or LockMetrics.disabled(),
             bootstrap=bootstrap,
             predecessor_dead=predecessor_dead,
-            version=VERSION,
+            version=__version__,
         )
         self._keeper = Keeper(self._node)
         self._connector = redis_io.Connector(redis, self._settings)
@@ -338,7 +338,7 @@ class Coordinator:
 
     @property
     def owner(self) -> str:
-        """This incarnation's owner token, `node:incarnation`."""
+        """The owner token of this incarnation, `node:incarnation`."""
         return self._node.lease.owner
 
     @property
@@ -427,7 +427,7 @@ class Coordinator:
         """Grant one new lock: hold, check, your insert in the block, confirm on leaving it.
 
         Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
-        RegistrationRefused before the block, StaleGrant after it: undo the insert. A round trip for the first lock only.
+        RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
         """
         raw = client_bytes(client)
         grant = self._run(self._node.begin_grant(raw))
@@ -535,6 +535,7 @@ class Coordinator:
                 self._node.must_renew = True
                 self._woken.set()
                 continue
-            for after, kind, event in batch:
+            for identifier, kind, event in batch:
+                after = identifier
                 self._node.hear(kind, event)
         events.close()

@@ -85,7 +85,7 @@ class Verdict:
         if self.reason is Reason.GRACE_ACTIVE:
             raise errors.GraceActive(self.retry_after, self.epoch)
         if self.reason is Reason.BARRIER_PENDING:
-            raise errors.BarrierPending()
+            raise errors.BarrierPending
         if self.reason is Reason.CLOSED:
             msg = "this coordinator is closed: start a new one"
             raise errors.Closed(msg)

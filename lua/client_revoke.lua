@@ -21,7 +21,7 @@ local reg = registration(client)
 if not reg and not on_roster(client) then return reply(scope, 'UNKNOWN') end
 
 commit(scope)
-local owner, generation = '', 0
+local owner, generation
 if reg then
   owner, generation = reg.owner, reg.generation
   end_right(scope, client, reg, 'revoked')
@@ -31,7 +31,7 @@ if reg then
   end
   redis.call('HSET', derived('client', client), 'state', 'leaving')
 else
-  generation = next_generation(scope)
+  owner, generation = '', next_generation(scope)
   roster_leave(client)
   release.enqueue(release.name('', int(generation), client), client, scope.clock, 'revoked')
 end

@@ -5,7 +5,8 @@
 -- ARGV[10] reason    str    for people
 -- ARGV[11] tight     int    1: the caller holds its view tightened until this very reply
 -- ARGV[..] client    bytes  0 to 200 client ids
--- Returns  for LATER the ms after which to ask again, else the roster, then a word per client: EXPECTED, LIVE, FORFEITED
+-- Returns  for LATER the ms after which to ask again, else the roster, then a word per client (EXPECTED, LIVE,
+--          FORFEITED)
 -- Status   DATA_LOST | FENCED | LATE | LATER | STARTED
 -- Retry    safe: a repeat adds nothing
 -- Durable  no

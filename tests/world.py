@@ -138,7 +138,8 @@ class Player:
     def listen(self) -> None:
         """Hear what has happened."""
         key = self.world.key("events", scope=self.scope)
-        for identifier, fields in self.world.redis.xrange(key, f"({self.cursor}", "+"):
+        entries: Any = self.world.redis.xrange(key, f"({self.cursor}", "+")
+        for identifier, fields in entries:
             self.cursor = identifier.decode()
             event = {name.decode(): value for name, value in fields.items()}
             self.node.hear(event["kind"].decode(), event)
@@ -163,7 +164,7 @@ class Player:
         """The incarnation."""
         return self.node.lease.owner
 
-    def register(
+    def register(  # noqa: PLR0913  (as the method it stands for)
         self,
         client: str | bytes,
         *,
@@ -236,7 +237,7 @@ class Player:
         return [(release.client_id, release.reason) for release in self.releases]
 
 
-class _Idle(Exception):  # noqa: N818  (no error: the keeper waits)
+class _Idle(Exception):
     """The keeper waits."""
 
 

@@ -77,7 +77,9 @@ def read(script: Script, raw: object) -> Reply:
     return Reply(status, state, tuple(raw[_HEAD_LENGTH:]))
 
 
-def refusal(status: str, state: State, data: tuple[Any, ...] = ()) -> errors.CoordinatorError | None:
+def refusal(  # noqa: C901, PLR0911, PLR0912  (a table, one line of it per status)
+    status: str, state: State, data: tuple[Any, ...] = ()
+) -> errors.CoordinatorError | None:
     """Return the error that a status word means; None when it is no refusal. The one table."""
     first = data[0] if data else 0
     match status:

@@ -59,7 +59,7 @@ class ScopeView:
     due: int
 
 
-def join(  # noqa: PLR0913  (one argument per fact of the contract)
+def join(  # noqa: PLR0913, PLR0917  (one argument per fact of the contract)
     keys: Keys,
     head: Head,
     node: str,

@@ -1,4 +1,4 @@
--- attach: a registration that lives on, here: its deferral ends, its owner becomes the caller, its holder entry follows.
+-- attach: a registration that lives on, here: its deferral ends and its holder entry follows.
 -- Copied from an old owner that is a live registration's member (that node may still serve it), moved if the client
 -- was deferred there, and never taken from a lost owner: those rights must be reclaimed.
 --- @include scope

@@ -1,4 +1,4 @@
--- held_elsewhere: a member other than `owner` of which the client is a holder, or nil. It may be dead and not noticed yet.
+-- held_elsewhere: a member other than `owner` that the client is a holder of, or nil; perhaps dead and not noticed.
 --- @include scope
 local function held_elsewhere(owner, client)
   for _, member in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -191,7 +192,7 @@ def test_05_the_cap_holds_under_a_crash_loop_and_a_late_owner_gets_its_own_perio
 
 
 def test_06_revoked_while_reclaiming(world: World) -> None:
-    """n2 admitted A; A is revoked on n3, which closes the period: n2's confirm refuses before n3 grants anything new."""
+    """n2 admitted A; A is revoked on n3, which closes the period: n2's confirm refuses before n3 grants anew."""
     n2, n3 = world.node("n2"), world.node("n3")
     n2.start("a")
     world.settle()
@@ -238,7 +239,8 @@ def test_06_concurrent_last_completions_deadline_and_forced_end_lift_once(world:
         nodes[1].run(nodes[1].node.end_grace("operator", 1))
     world.settle()
     assert [len(node.periods) for node in nodes] == [1, 1, 1]
-    lifts = [e for e in world.redis.xrange(world.key("events")) if e[1][b"kind"] == b"lift"]
+    entries: Any = world.redis.xrange(world.key("events"))
+    lifts = [fields for _, fields in entries if fields[b"kind"] == b"lift"]
     assert len(lifts) == 1
 
 

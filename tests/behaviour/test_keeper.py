@@ -1,0 +1,249 @@
+"""The threads of a coordinator on a real server: short settings, bounded waits, ordering instead of timing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from coordinator import (
+    Closed,
+    ConnectionLimitReached,
+    Coordinator,
+    GraceActive,
+    LockMetrics,
+    Operation,
+    Release,
+    Settings,
+    Unavailable,
+    errors,
+)
+from coordinator.redis_io import Events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BOUND = 20.0
+"""Seconds after which a wait has failed; nothing is judged by how long it took."""
+
+
+def short(namespace: str, **more: Any) -> Settings:
+    """Return the shortest settings that keep the rules."""
+    figures: dict[str, Any] = {
+        "grace_seconds": 1.0,
+        "heartbeat_seconds": 0.3,
+        "lease_seconds": 2.0,
+        "validity_seconds": 1.6,
+        "barrier_margin_seconds": 2.1,
+        "op_timeout_seconds": 0.4,
+    }
+    return Settings(namespace=namespace, **(figures | more))
+
+
+@pytest.fixture
+def make(real_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Coordinator]]:
+    """Make started coordinators in a namespace of the test's own; abandon what is left."""
+    client = redis.Redis.from_url(real_url, protocol=2)
+    namespace = f"keeper-{request.node.name}"[:60].replace("[", "-").replace("]", "")
+    made: list[Coordinator] = []
+
+    def start(node: str, **more: Any) -> Coordinator:
+        metrics = more.pop("metrics", None)
+        coordinator = Coordinator(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
+        made.append(coordinator)
+        return coordinator.start()
+
+    yield start
+    for coordinator in made:
+        coordinator.abandon()
+    for key in client.scan_iter(f"{namespace}:*"):
+        client.delete(key)
+    client.close()
+
+
+def test_20_a_due_release_reaches_the_callback(make: Callable[..., Coordinator]) -> None:
+    """TTL 0 and TTL > 0: each exactly one callback, which may call the coordinator itself."""
+    freed: queue.Queue[tuple[str, Any]] = queue.Queue()
+    node = make("n1")
+    node.on_release(lambda release: freed.put((release.client_id, node.clients.get(release.client_id))))
+    node.clients.register("now", adapter="nfs")
+    node.clients.register("later", adapter="nfs", ttl=0.2)
+    node.clients.unregister("later")
+    node.clients.unregister("now")
+    assert freed.get(timeout=BOUND)[0] == "now"
+    client, seen = freed.get(timeout=BOUND)
+    assert client == "later"
+    assert seen.state == "leaving"
+
+
+def test_02_grace_ends_by_its_deadline_on_every_node(make: Callable[..., Coordinator]) -> None:
+    """Nobody calls anything: both nodes' timers end it, both are told once, both grant again."""
+    ended: queue.Queue[str] = queue.Queue()
+    first, second = make("n1"), make("n2")
+    first.on_grace_end(lambda _: ended.put("n1"))
+    second.on_grace_end(lambda _: ended.put("n2"))
+    first.grace.start(["gone"])
+    with pytest.raises(GraceActive):
+        first.grace.check(Operation.NEW).raise_for_refusal()
+    assert {ended.get(timeout=BOUND), ended.get(timeout=BOUND)} == {"n1", "n2"}
+    assert first.grace.wait_normal(BOUND)
+    assert second.grace.wait_normal(BOUND)
+    assert ended.empty()
+
+
+def test_lost_events_cost_a_heartbeat_and_never_correctness(
+    make: Callable[..., Coordinator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no event ever delivered, reclaims are admitted only after every node has stopped granting."""
+    stop = threading.Event()
+
+    def deaf(_: Events, after: str) -> list[Any]:
+        assert after
+        stop.wait(BOUND)
+        return []
+
+    monkeypatch.setattr(Events, "read", deaf)
+    try:
+        first, second = make("n1"), make("n2")
+        first.grace.start(["a"])
+        assert first.grace.wait_in_force(BOUND)
+        assert not second.grace.check(Operation.NEW).allowed
+        first.clients.register("a", adapter="nfs")
+        with first.reclaiming("a"):
+            assert not second.grace.check(Operation.NEW).allowed
+        assert first.grace.wait_normal(BOUND)
+        assert second.grace.wait_normal(BOUND)
+    finally:
+        stop.set()
+
+
+def test_a_dead_event_connection_is_replaced(
+    make: Callable[..., Coordinator], real_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection that blocks on events is killed: the node reads on from where it was, by a new one."""
+    reads: queue.Queue[str] = queue.Queue()
+    original = Events.read
+
+    def counted(self: Events, after: str) -> list[Any]:
+        batch = original(self, after)
+        for _, kind, _ in batch:
+            reads.put(kind)
+        return batch
+
+    monkeypatch.setattr(Events, "read", counted)
+    first, second = make("n1"), make("n2")
+    killer = redis.Redis.from_url(real_url, protocol=2)
+    for client in killer.client_list():
+        if client["cmd"] == "xread":
+            killer.client_kill_filter(_id=client["id"])
+    killer.close()
+    first.grace.start(["a"])
+    assert second.grace.wait_in_force(BOUND)
+    kinds = []
+    while "in_force" not in kinds:
+        kinds.append(reads.get(timeout=BOUND))
+    assert "start" in kinds
+
+
+def test_25_200_concurrent_registrations_on_4_nodes(make: Callable[..., Coordinator]) -> None:
+    """Limit 100: exactly 100 of 200 threads get a place."""
+    nodes = [make(f"n{i}", max_connections=100) for i in range(4)]
+
+    def register(i: int) -> bool:
+        try:
+            nodes[i % 4].clients.register(f"c{i}", adapter="smb")
+        except ConnectionLimitReached:
+            return False
+        return True
+
+    with ThreadPoolExecutor(32) as pool:
+        assert sum(pool.map(register, range(200))) == 100
+    assert nodes[0].clients.count("smb") == 100
+    assert len({client.client_id for client in nodes[1].clients.list("smb")}) == 100
+
+
+def test_18_close_hands_over_and_crash_is_noticed(make: Callable[..., Coordinator]) -> None:
+    """A closed node's client reclaims at once elsewhere; an abandoned node's after its lease."""
+    first, second, third = make("n1"), make("n2"), make("n3")
+    first.clients.register("a", adapter="nfs")
+    with first.granting("a"):
+        pass
+    first.close()
+    assert not first.grace.check(Operation.NEW).allowed
+    with pytest.raises(Closed):
+        first.clients.get("a")
+    assert second.grace.wait_in_force(BOUND)
+    second.clients.register("a", adapter="nfs")
+    with second.reclaiming("a"):
+        pass
+    assert third.grace.wait_normal(BOUND)
+    second.abandon()
+    assert third.grace.wait_in_force(BOUND)
+    third.clients.register("a", adapter="nfs")
+    with third.reclaiming("a"):
+        pass
+    assert third.grace.wait_normal(BOUND)
+
+
+def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator]) -> None:
+    """At least once means until it succeeds; the client's place is kept meanwhile."""
+    calls: queue.Queue[Release] = queue.Queue()
+
+    def free(release: Release) -> None:
+        calls.put(release)
+        if calls.qsize() < 3:
+            message = "the lock store is away"
+            raise OSError(message)
+        done.set()
+
+    done = threading.Event()
+    node = make("n1")
+    node.on_release(free)
+    node.clients.register("a", adapter="nfs")
+    node.clients.unregister("a")
+    assert done.wait(BOUND)
+    assert calls.qsize() == 3
+
+
+def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
+    """Grace, reclaim, limit and connection families follow what happened."""
+    metrics = LockMetrics()
+    node = make("n1", metrics=metrics, max_connections=1)
+    node.clients.register("a", adapter="nfs")
+    with pytest.raises(ConnectionLimitReached):
+        node.clients.register("b", adapter="nfs")
+    node.grace.start(["a", "z"])
+    assert metrics.grace_active._value.get() == 1
+    assert 0 < next(iter(metrics.grace_remaining.collect())).samples[0].value <= 1
+    with node.reclaiming("a"):
+        pass
+    assert metrics.reclaim.labels("granted")._value.get() == 1
+    assert metrics.limit_hits.labels("adapter")._value.get() == 1
+    assert metrics.connection_events.labels("nfs", "connect")._value.get() == 1
+    assert metrics.connection_events.labels("nfs", "refused")._value.get() == 1
+    assert node.grace.wait_normal(BOUND)
+
+
+def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(real_url: str) -> None:
+    """`start` raises Unavailable with what to do; nothing is granted before; the client passed in stays usable."""
+    dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
+    coordinator = Coordinator(dead, node="n1")
+    with pytest.raises(Closed):
+        coordinator.clients.get("a")
+    with pytest.raises(Unavailable, match="check that it runs"):
+        coordinator.start()
+    assert not coordinator.grace.check(Operation.NEW).allowed
+    with pytest.raises(errors.InvalidArgument, match="Redis URL"):
+        Coordinator.connect("http://nowhere", node="n1")
+    client = redis.Redis.from_url(real_url, decode_responses=True)
+    with Coordinator(client, node="n1", settings=short("keeper-own"), bootstrap=True):
+        pass
+    assert client.connection_pool.connection_kwargs["decode_responses"] is True
+    assert client.ping()
+    for key in client.scan_iter("keeper-own:*"):
+        client.delete(key)
+    client.close()

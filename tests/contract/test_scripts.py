@@ -1,0 +1,109 @@
+"""The header contracts: slots, statuses, arguments, includes and Python hold together."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from coordinator import script
+from coordinator.keys import SCOPE_KEYS
+
+NAMES = script.names()
+INCLUDES = sorted(path.stem for path in (script.lua_directory() / "include").glob("*.lua"))
+FORBIDDEN = ("KEYS'", "'SCAN'", "cjson", "cmsgpack", "'EVAL", "os.", "io.", "math.random", "loadstring")
+
+
+def _code(text: str) -> str:
+    return re.sub(r"--.*", "", text)
+
+
+def test_the_protocols_scripts_exist() -> None:
+    """Every script of protocol.md, section 5, is a file, and no other."""
+    assert set(NAMES) == {
+        "node_join", "node_renew", "node_leave", "node_evict", "grace_start", "grace_end", "grace_advance",
+        "reclaim_admit", "reclaim_complete", "client_register", "client_unregister", "client_cancel", "client_hold",
+        "client_drop", "client_touch", "client_revoke", "release_claim", "release_renew", "release_ack",
+        "orphan_drain", "scope_view", "client_view", "client_page", "roster_page",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slots_are_the_scopes_in_order(name: str) -> None:
+    """The slots of the header are the fixed keys that Python passes, in that order, bound by name in the body."""
+    loaded = script.load(name)
+    assert tuple(slot for slot, _, _ in loaded.keys) == SCOPE_KEYS
+    assert tuple(pattern for _, _, pattern in loaded.keys) == SCOPE_KEYS
+    bound = re.findall(r"(\w+) = KEYS\[(\d+)\]", _code(loaded.source))
+    assert [slot for slot, _ in bound] == list(SCOPE_KEYS)
+    assert [int(number) for _, number in bound] == list(range(1, len(SCOPE_KEYS) + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statuses_are_those_of_the_body(name: str) -> None:
+    """Each status word of the header stands in the source, and each word of a reply stands in the header."""
+    loaded = script.load(name)
+    code = _code(loaded.source)
+    for status in loaded.statuses:
+        assert f"'{status}'" in code, f"{status} is never answered"
+    for word in re.findall(r"reply\(scope, '([A-Z_]+)'", code):
+        assert word in loaded.statuses, f"{word} is not declared"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_common_statuses_come_first(name: str) -> None:
+    """Dataset and canary, then the fence, then lateness: before everything else."""
+    assert script.load(name).statuses[:2] == ("DATA_LOST", "FENCED")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_argument_is_declared(name: str) -> None:
+    """The arguments that the body reads by number are those of the header."""
+    loaded = script.load(name)
+    declared = [position for position, *_ in loaded.arguments if position != ".."]
+    used = sorted({int(number) for number in re.findall(r"ARGV\[(\d+)\]", _code(loaded.source))})
+    assert used == sorted(int(number) for number in declared)
+    first = re.search(r"FIRST(?:, \w+)* = (\d+)", _code(loaded.source))
+    repeated = [argument for argument in loaded.arguments if argument[0] == ".."]
+    assert bool(first) == bool(repeated)
+    if first:
+        assert int(first[1]) == len(declared) + 1
+    group = re.search(r"FIRST, GROUP = \d+, (\d+)", _code(loaded.source))
+    if group:
+        assert int(group[1]) == len(repeated)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_forbidden(name: str) -> None:
+    """No unbounded commands, no codecs, no clock but `now`; globals are luacheck's and a real server's to refuse."""
+    loaded = script.load(name)
+    code = _code(loaded.source)
+    for word in FORBIDDEN:
+        assert word not in code
+    assert code.count("'TIME'") == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checks_come_before_the_first_write(name: str) -> None:
+    """A script that writes commits first, and nothing before its commit writes."""
+    text = _code((script.lua_directory() / f"{name}.lua").read_text())
+    body = text[text.index("begin()") :]
+    head = body.split("commit(scope)")[0]
+    if name == "node_join":  # it makes the record of its caller, whose canary the commit counts
+        return
+    if "commit(scope)" not in body:
+        head = body
+    functions = re.sub(r"^local function .*?^end", "", head, flags=re.MULTILINE | re.DOTALL)
+    writes = re.findall(r"'(HSET|SADD|SREM|ZADD|ZREM|DEL|UNLINK|HINCRBY|HDEL|SPOP|PEXPIRE|PERSIST|SMOVE)'", functions)
+    assert writes == []
+
+
+def test_every_include_is_used() -> None:
+    """No include is left over."""
+    used = {include for name in NAMES for include in script.load(name).includes}
+    assert used == set(INCLUDES)
+
+
+def test_the_address_is_the_contents() -> None:
+    """Two scripts of the same text have the same address, another text another."""
+    assert len({script.load(name).sha for name in NAMES}) == len(NAMES)
