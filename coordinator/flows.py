@@ -109,6 +109,7 @@ class Node:
         self.must_renew = False
         self.to_drop: list[tuple[bytes, int]] = []
         self._reclaiming: dict[bytes, Entry] = {}
+        self._ended: dict[int, GracePeriod] = {}
 
     # -- one round trip -------------------------------------------------------------------------------------------
 
@@ -182,6 +183,7 @@ class Node:
         self.wake()
 
     def _changed(self, acked_before: int) -> None:
+        self._announce()
         if self.lease.acked > acked_before:
             self.metrics.set_grace(self.lease.state, self.lease.grace_remaining)
             self.must_renew = True
@@ -301,11 +303,18 @@ class Node:
             self.wake()
 
     def ended(self, period: GracePeriod) -> None:
-        """Announce the end of a period, once per epoch."""
-        if period.epoch > self.announced:
-            self.announced = period.epoch
-            self.metrics.period_ended()
-            self.on_period(period)
+        """Announce the end of a period, once per epoch, as soon as this node's view is past it."""
+        self._ended[period.epoch] = period
+        self._announce()
+
+    def _announce(self) -> None:
+        state = self.lease.state
+        over = state.epoch - (state.state is GraceState.ACTIVE)
+        for epoch in sorted(epoch for epoch in self._ended if epoch <= over):
+            period = self._ended.pop(epoch)
+            if epoch > self.announced:
+                self.announced = epoch
+                self.on_period(period)
 
     # -- grants ---------------------------------------------------------------------------------------------------
 

@@ -188,11 +188,6 @@ class LockMetrics:
         """Count lost data that was noticed."""
         self.data_loss.inc()
 
-    def period_ended(self) -> None:
-        """Take the end of a period."""
-        self.grace_active.set(0)
-        self._remaining = lambda _: 0.0
-
 
 class _Disabled(LockMetrics):
     """Accepts every call of LockMetrics and does nothing."""

@@ -13,7 +13,6 @@
 --- @include reply
 --- @include advance
 --- @include claim_release
---- @include next_due
 local limit, claim_ms, prefer = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local scope, refusal, why = begin()
@@ -45,6 +44,9 @@ for i = 1, #names, 2 do
     claimed[#claimed + 1] = { name, client, owner, generation, entry.reason, adapter, token, scope.clock - at }
   end
 end
-if next_at == 0 then next_at = next_due() end
+-- The next one for this caller: one left to its home node for now, or the first that is not due yet.
+local later = redis.call('ZRANGEBYSCORE', key.due, '(' .. int(scope.clock), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+if later[2] and (next_at == 0 or tonumber(later[2]) < next_at) then next_at = tonumber(later[2]) end
+if #names == 2 * limit and #claimed > 0 then next_at = scope.clock end
 advance(scope, false)
 return reply(scope, 'CLAIMED', next_at, unpack(claimed))

@@ -227,6 +227,12 @@ class Player:
         """Read the period."""
         return self.run(self.node.grace_view())
 
+    def view_of(self, client: str) -> ClientRegistration:
+        """Read a client's registration."""
+        (view,) = self.run(self.node.view_clients([_raw(client)]))
+        assert view is not None
+        return view
+
     def leave(self) -> None:
         """Leave the scope."""
         self.run(self.node.leave())

@@ -94,6 +94,23 @@ def test_20_ttl_is_waited_for_and_can_be_seen(world: World) -> None:
     assert n2.releases == []
 
 
+def test_20_another_nodes_release_does_not_hide_ones_own(world: World) -> None:
+    """A release that is left to its home node for 250 ms must not postpone the one that is due here before that."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a", ttl=1)
+    n2.register("b", ttl=1.1)
+    n1.unregister("a")
+    n2.unregister("b")
+    due = float(world.redis.zscore(world.key("due"), f"{n2.owner}|{n2.view_of('b').generation}|b") or 0)
+    world.jump(1.03)
+    n2.tick()
+    assert n2.releases == []
+    assert n2.node.next_due_ms == due
+    world.jump(0.1)
+    n2.tick()
+    assert n2.released() == [("b", "disconnect")]
+
+
 def test_21_disconnect_here_reconnect_there_just_before_the_deadline(world: World) -> None:
     """Never released; the old node's late disconnect of the old generation is ignored."""
     n1, n2 = world.node("n1"), world.node("n2")

@@ -67,6 +67,22 @@ def test_02_a_deadline_ends_it_without_a_call(world: World) -> None:
     assert [p.forfeited for p in n1.periods + n2.periods] == [1, 1]
 
 
+def test_02_the_callback_comes_when_this_node_grants_again(world: World) -> None:
+    """The event of the lift is heard before the view has switched: on_grace_end waits for the view."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    granted = []
+    n2.node.on_period = lambda _: granted.append(n2.check().allowed)
+    n1.start("c1")
+    world.settle()
+    n1.reclaim("c1")
+    n2.listen()
+    n2.tick()
+    n2.listen()
+    assert granted in ([], [True])
+    world.settle()
+    assert granted == [True]
+
+
 def test_02_a_late_timer_of_an_old_period_changes_nothing(world: World) -> None:
     """A timer of period 1 that fires in period 2 does not end it; an end that names epoch 1 is refused."""
     n1 = world.node("n1")
