@@ -7,6 +7,7 @@ its keeper has to do next. The keeper's own procedure is in keeper.py.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -110,6 +111,8 @@ class Node:
         self.to_drop: list[tuple[bytes, int]] = []
         self._reclaiming: dict[bytes, Entry] = {}
         self._ended: dict[int, GracePeriod] = {}
+        self._due_marks = 0
+        self._mutex = threading.Lock()
 
     # -- one round trip -------------------------------------------------------------------------------------------
 
@@ -119,26 +122,32 @@ class Node:
         After an unknown outcome the request's `not_after` is waited for, so that it can do nothing any more when the
         next one is sent or the error is raised.
         """
+        unknown: errors.OutcomeUnknown | None = None
         for attempt in range(1, attempts + 1):
-            self._refuse_unless_valid()
-            call = build(self.lease.head(self.now()))
-            head = call.head
+            last = attempt == attempts
             try:
+                self._refuse_unless_valid()
+                call = build(self.lease.head(self.now()))
+                head = call.head
                 reply: base.Reply = yield call
-            except errors.OutcomeUnknown:
+            except errors.OutcomeUnknown as error:
+                unknown = error
                 yield Sleep(max(0.0, head.sent + self.settings.op_timeout_seconds + 0.002 - self.now()))
-                if attempt == attempts:
+                if last:
                     raise
-                continue
-            except errors.Unavailable:
-                if attempt == attempts:
+            except (errors.Unavailable, errors.Refused, errors.Closed) as error:
+                # What is certain of this attempt says nothing of an earlier one whose outcome is unknown.
+                if unknown is not None and (last or not isinstance(error, errors.Unavailable)):
+                    raise unknown from error
+                if last or not isinstance(error, errors.Unavailable):
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 8 * secrets.SystemRandom().uniform(0.5, 1.5))
-                continue
-            self._heard(reply, head)
-            if reply.status == "LATE" and attempt < attempts:
-                continue
-            return call.parse(reply)
+            else:
+                self._heard(reply, head)
+                if reply.status != "LATE" or last:
+                    if reply.status in {"LATE", "FENCED", "DATA_LOST"} and unknown is not None:
+                        raise unknown
+                    return call.parse(reply)
         raise AssertionError  # the last attempt returns or raises
 
     def ask_tight(self, build: Callable[[Head], calls.Call[T]]) -> Flow[T]:
@@ -168,7 +177,7 @@ class Node:
 
     def _heard(self, reply: base.Reply, head: Head) -> None:
         if head.owner != self.lease.owner:
-            return
+            return  # of an incarnation that is over
         if reply.status == "DATA_LOST":
             self.metrics.data_lost()
             self.lease.invalidate()
@@ -177,7 +186,7 @@ class Node:
             self.lease.invalidate()
         else:
             before = self.lease.acked
-            self.lease.observe(reply.state, head.sent, self.now())
+            self.lease.observe(head, reply.state, self.now())
             self._changed(before)
             return
         self.wake()
@@ -234,15 +243,16 @@ class Node:
 
     def renew(self) -> Flow[nodes.Renewed]:
         """Renew the lease once, acknowledging what the view has switched to; never repeated here."""
-        acked, before = self.lease.acked, self.lease.acked
+        acked = before = self.lease.acked
+        mark = self.due_mark()
         call = nodes.renew(self.keys, self.lease.head(self.now()), acked)
         reply: base.Reply = yield call
         received = self.now()
         if reply.status == "RENEWED":
             renewed = call.parse(reply)
-            self.lease.renewed(reply.state, call.head.sent, received, extended=renewed.extended)
+            self.lease.renewed(call.head, reply.state, received, extended=renewed.extended)
             self.last_renewal = renewed
-            self.next_due_ms = renewed.next_due_ms
+            self.take_due(renewed.next_due_ms, mark)
             self.metrics.set_scope(renewed.members, len(renewed.waiting_for), renewed.due, self.memory.counts())
             self.metrics.set_grace(self.lease.state, self.lease.grace_remaining)
             self._changed(before)
@@ -268,21 +278,23 @@ class Node:
         if reply.status != "FENCED":
             call.parse(reply)
 
-    def hear(self, kind: str, event: dict[str, bytes]) -> None:
+    def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901  (a table, one case per kind)
         """Take an event: it tightens and wakes, it never loosens."""
         owner, here = base.text(event.get("owner", b"")), self.lease.owner
         match kind:
             case "start" | "closing":
                 self.must_renew |= self.lease.told(int(event["revision"]))
             case "moved" if owner == here:
-                self.forget(event["client"], base.text(event["to"]))
+                self.forget(event["client"], base.text(event["to"]), int(event["generation"]))
             case "revoked":
                 if owner == here:
-                    self.memory.close(event["client"])
+                    self.memory.close(event["client"], int(event["generation"]))
+                self.must_renew = True
+            case "due":
                 self.must_renew = True
             case "evicted" | "left_node":
                 for entry in self.memory.came_from(owner):
-                    if entry.holder:
+                    if entry.holder or entry.copied:
                         self.on_move(Move(client_str(entry.client), here, "lost"))
                 self.must_renew = True
             case "lift":
@@ -294,9 +306,12 @@ class Node:
                 return
         self.wake()
 
-    def forget(self, client: bytes, to: str) -> None:
-        """Close the entry of a client that is registered elsewhere, tell the server, drop the copy of its right."""
-        entry = self.memory.close(client)
+    def forget(self, client: bytes, to: str, generation: int) -> None:
+        """Close the entry of a registration that is over here, tell the server, drop the copy of its right.
+
+        One that is newer than `generation` stays: the client has come back since.
+        """
+        entry = self.memory.close(client, generation)
         if entry is not None:
             self.to_drop.append((client, entry.generation))
             self.on_move(Move(client_str(client), to, "registered"))
@@ -304,17 +319,20 @@ class Node:
 
     def ended(self, period: GracePeriod) -> None:
         """Announce the end of a period, once per epoch, as soon as this node's view is past it."""
-        self._ended[period.epoch] = period
+        with self._mutex:
+            self._ended[period.epoch] = period
         self._announce()
 
     def _announce(self) -> None:
         state = self.lease.state
         over = state.epoch - (state.state is GraceState.ACTIVE)
-        for epoch in sorted(epoch for epoch in self._ended if epoch <= over):
-            period = self._ended.pop(epoch)
-            if epoch > self.announced:
-                self.announced = epoch
-                self.on_period(period)
+        with self._mutex:
+            epochs = sorted(epoch for epoch in self._ended if epoch <= over)
+            periods = [self._ended.pop(epoch) for epoch in epochs]
+            fresh = [period for period in periods if period.epoch > self.announced]
+            self.announced = max([self.announced, *epochs])
+        for period in fresh:
+            self.on_period(period)
 
     # -- grants ---------------------------------------------------------------------------------------------------
 
@@ -327,10 +345,6 @@ class Node:
             grant.operation, grant.owner, grant.epoch, self.now()
         )
 
-    def _grant(self, entry: Entry, operation: Operation) -> Grant:
-        view = self.lease.snapshot
-        return Grant(view.owner, entry.generation, view.epoch, operation, entry, self._still_good)
-
     def entry(self, client: bytes) -> Entry:
         """Return the client's entry; refuse one that is not served here."""
         entry = self.memory.get(client)
@@ -341,13 +355,17 @@ class Node:
     def begin_grant(self, client: bytes) -> Flow[Grant]:
         """Hold and check for a new lock."""
         self._verdict(Operation.NEW)
+        entry = self.entry(client)
         yield from self.count_lock(client)
+        # The view is read before it is checked, the entry before it was held: whatever changes after that, the
+        # confirm sees that it is another.
+        view = self.lease.snapshot
         try:
             self._verdict(Operation.NEW)
-            return self._grant(self.entry(client), Operation.NEW)
         except BaseException:
             yield from self.uncount_lock(client)
             raise
+        return Grant(view.owner, entry.generation, view.epoch, Operation.NEW, entry, self._still_good)
 
     def _verdict(self, operation: Operation) -> None:
         verdict = self.check(operation)
@@ -364,13 +382,13 @@ class Node:
             waited += _HELD_POLL_SECONDS
         self._verdict(Operation.RECLAIM)
         try:
-            yield from self.ask(lambda head: grace.admit(self.keys, head, client))
+            owner, epoch = yield from self.ask(lambda head: grace.admit(self.keys, head, client))
         except errors.Refused as error:
-            self._lost_touch(client, error)
+            self._lost_touch(entry, error)
             self.metrics.reclaimed(granted=False)
             raise
         self._reclaiming[client] = entry
-        return self._grant(entry, Operation.RECLAIM)
+        return Grant(owner, entry.generation, epoch, Operation.RECLAIM, entry, self._still_good)
 
     def stop_reclaiming(self, client: bytes) -> None:
         """Give a reclaim up, without completing."""
@@ -378,26 +396,28 @@ class Node:
 
     def complete(self, ids: Sequence[bytes]) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
         """Clients have all their locks back: close their reclaiming here, then tell."""
+        entries = []
         for client in ids:
             self._reclaiming.pop(client, None)
-            self.memory.reopen(client)
+            entries.append(self.memory.reopen(client))
         idle = not self._reclaiming
         send = self.ask_tight if idle else self.ask
         results = yield from send(lambda head: grace.complete(self.keys, head, ids, idle=idle))
-        for client, result in zip(ids, results, strict=True):
+        for entry, result in zip(entries, results, strict=True):
             self.metrics.reclaimed(granted=isinstance(result, ReclaimOutcome))
+            if entry is None:
+                continue
             if isinstance(result, ReclaimOutcome):
-                entry = self.memory.get(client)
-                if entry is not None:
-                    entry.holder, entry.lock_count = True, None
+                # After a repeat it may have dropped its right meanwhile: its next lock holds anew.
+                entry.holder, entry.lock_count = not result.repeated, None
             else:
-                self._lost_touch(client, result)
+                self._lost_touch(entry, result)
         return results
 
-    def _lost_touch(self, client: bytes, error: errors.CoordinatorError) -> None:
+    def _lost_touch(self, entry: Entry, error: errors.CoordinatorError) -> None:
         """Close the client's entry after MOVED and UNKNOWN, before anything else."""
         if isinstance(error, errors.RegistrationRefused) and error.reason in {"moved", "unknown"}:
-            self.forget(client, "")
+            self.forget(entry.client, "", entry.generation)
 
     # -- grace ----------------------------------------------------------------------------------------------------
 
@@ -414,8 +434,11 @@ class Node:
                 return
 
     def _start_grace(self, batch: Sequence[bytes], if_empty: str, reason: str, *, more: bool) -> Flow[tuple[str, ...]]:
+        request = secrets.token_hex(8)
         return self.ask_tight(
-            lambda head: grace.start(self.keys, head, self.name, batch, more=more, if_empty=if_empty, reason=reason)
+            lambda head: grace.start(
+                self.keys, head, self.name, batch, request, more=more, if_empty=if_empty, reason=reason
+            )
         )
 
     def end_grace(self, reason: str, epoch: int | None) -> Flow[None]:
@@ -523,10 +546,13 @@ class Node:
     def _registered(self, item: clients.Registering, answer: clients.Registered) -> ClientRegistration:
         old = self.memory.get(item.client)
         count: int | None = None if answer.holder else 0
+        holds = answer.holder and not answer.copied
         if answer.holder and old is not None:
             count = old.lock_count
         self.memory.put(
-            Entry(item.client, answer.generation, item.adapter, item.ttl_ms, answer.previous, answer.holder, count)
+            Entry(
+                item.client, answer.generation, item.adapter, item.ttl_ms, answer.previous, holds, count, answer.copied
+            )
         )
         self.metrics.connection(item.adapter, "connect")
         return ClientRegistration(
@@ -545,7 +571,7 @@ class Node:
 
     def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
         """Disconnect clients: their entries close first."""
-        closed = [self.memory.close(client) for client, _ in pairs]
+        closed = [self.memory.close(client, generation) for client, generation in pairs]
         claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
         try:
             answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
@@ -572,9 +598,21 @@ class Node:
 
     def due_at(self, due_ms: int) -> None:
         """Have the keeper look at the release queue at this time of the scope clock."""
-        if not self.next_due_ms or due_ms < self.next_due_ms:
-            self.next_due_ms = due_ms
-            self.wake()
+        with self._mutex:
+            self._due_marks += 1
+            if not self.next_due_ms or due_ms < self.next_due_ms:
+                self.next_due_ms = due_ms
+        self.wake()
+
+    def due_mark(self) -> int:
+        """Return a mark of what `due_at` was told so far, for `take_due`."""
+        return self._due_marks
+
+    def take_due(self, due_ms: int, mark: int) -> None:
+        """Take the next due time of a reply, which does not know what `due_at` was told since the mark."""
+        with self._mutex:
+            known = [ms for ms in (due_ms, self.next_due_ms if self._due_marks != mark else 0) if ms]
+            self.next_due_ms = min(known, default=0)
 
     def cancel(self, client: bytes) -> Flow[bool]:
         """End a deferral as a reconnect here would."""
@@ -587,16 +625,21 @@ class Node:
         if view is not None and view.generation == answer.generation:
             ttl = milliseconds(view.ttl)
             count = None if answer.holder else 0
-            self.memory.put(Entry(client, answer.generation, view.adapter, ttl, answer.previous, answer.holder, count))
+            holds = answer.holder and not answer.copied
+            self.memory.put(
+                Entry(client, answer.generation, view.adapter, ttl, answer.previous, holds, count, answer.copied)
+            )
             self.metrics.connection(view.adapter, "cancel")
         return True
 
     def touch(self, ids: Sequence[bytes]) -> Flow[list[errors.CoordinatorError | None]]:
         """Note that clients were seen."""
+        known = {client: entry.generation for client in ids if (entry := self.memory.get(client)) is not None}
         answers = yield from self.ask(lambda head: clients.statuses("client_touch", self.keys, head, tuple(ids)))
         for client, error in zip(ids, answers, strict=True):
-            if error is not None:
-                self._lost_touch(client, error)
+            entry = self.memory.get(client)
+            if error is not None and entry is not None and entry.generation <= known.get(client, 0):
+                self._lost_touch(entry, error)
         return answers
 
     def revoke(self, client: bytes) -> Flow[None]:
@@ -674,7 +717,7 @@ class Node:
         args = (entry.client, entry.generation)
         (error,) = yield from self.ask(lambda head: clients.statuses(script, self.keys, head, args))
         if error is not None:
-            self._lost_touch(entry.client, error)
+            self._lost_touch(entry, error)
             raise error
 
     # -- releases -------------------------------------------------------------------------------------------------

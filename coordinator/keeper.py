@@ -70,7 +70,7 @@ class Keeper:
     def _next_deadline(self) -> float:
         times = [self._beat_at]
         node = self.node
-        if node.next_due_ms and node.claims_releases and node.lease.is_valid(node.now()):
+        if self._may_claim() and node.lease.is_valid(node.now()):
             times.append(node.lease.node_time(node.next_due_ms))
         state = node.lease.state
         deadline = state.reclaim_until_ms or state.cap_ms
@@ -138,31 +138,33 @@ class Keeper:
     def _drain(self) -> Flow[None]:
         more = True
         while more:
+            mark = self.node.due_mark()
             _, more, next_due = yield from self.node.ask(lambda head: releases.drain(self.node.keys, head, BATCH_MAX))
-            self.node.next_due_ms = next_due
+            self.node.take_due(next_due, mark)
 
     def _claim(self) -> Flow[None]:
         """Take what is due, and give it to the workers."""
         node = self.node
         settings = node.settings
-        while (
-            node.claims_releases
-            and node.next_due_ms
-            and node.now() >= node.lease.node_time(node.next_due_ms)
-            and len(self.claims) < BATCH_MAX
-        ):
-            node.next_due_ms, claims = yield from node.ask(
+        while self._may_claim() and node.now() >= node.lease.node_time(node.next_due_ms):
+            mark = node.due_mark()
+            next_due, claims = yield from node.ask(
                 lambda head: releases.claim(
                     node.keys,
                     head,
-                    BATCH_MAX,
+                    BATCH_MAX - len(self.claims),
                     milliseconds(settings.claim_seconds),
                     milliseconds(HOME_PREFERENCE_SECONDS),
                 )
             )
+            node.take_due(next_due, mark)
             if not claims:
                 break
             node.on_claims(claims)
+
+    def _may_claim(self) -> bool:
+        """Tell whether something is due some time, and workers have room for it."""
+        return self.node.claims_releases and self.node.next_due_ms > 0 and len(self.claims) < BATCH_MAX
 
     def took(self, claims: list[releases.Claim]) -> None:
         """Note what workers are about to do, so that its claims are renewed."""
@@ -189,6 +191,7 @@ class Keeper:
             acked = yield from node.ask(lambda head: releases.ack(node.keys, head, claim, node.settings.adapters))
         finally:
             self.claims.pop(claim.name, None)
+            node.wake()
         self._failures.pop(claim.name, None)
         node.metrics.release(claim.release.adapter, claim.release.reason, "done" if acked else "stale")
 

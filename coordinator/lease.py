@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 NEVER = float("-inf")
+PROVISIONAL = Verdict(allowed=True, reason=None, retry_after=0.0, epoch=0, provisional=True)
+"""The answer to a test while the view is not valid: its epoch is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Lease:
         self._mutex = threading.Lock()
         self._tokens = itertools.count(1)
         self._dead: Reason | None = Reason.LEASE_LAPSED
+        self._holds: dict[int, float | None] = {}
         self._begin("", NOTHING, 0.0, 0.0, NEVER)
 
     def _begin(self, owner: str, state: State, sent: float, received: float, valid_until: float) -> None:
@@ -120,7 +123,6 @@ class Lease:
         self._anchor = (state.clock_ms, received)
         self._valid_until = valid_until
         self._floor = state.revision
-        self._holds: dict[int, float | None] = {}
         self._writes = state.writes
         self._rebuild()
 
@@ -152,21 +154,23 @@ class Lease:
             self._dead = None
             self._begin(owner, state, sent, received, sent + self._validity if fresh else NEVER)
 
-    def renewed(self, state: State, sent: float, received: float, *, extended: bool) -> None:
+    def renewed(self, head: Head, state: State, received: float, *, extended: bool) -> None:
         """Take a renewal: the only reply that extends the validity, from before it was sent."""
+        sent = head.sent
         with self._mutex:
-            if extended and self._dead is None:
+            if extended and self._dead is None and head.owner == self.owner:
                 self._valid_until = max(self._valid_until, sent + self._validity)
-            self._observe(state, sent, received)
+            self._observe(head, state, received)
 
-    def observe(self, state: State, sent: float, received: float) -> None:
-        """Take the head of any other reply."""
+    def observe(self, head: Head, state: State, received: float) -> None:
+        """Take the head of any other reply to the request with `head`; one of another incarnation is ignored."""
         with self._mutex:
-            self._observe(state, sent, received)
+            self._observe(head, state, received)
 
-    def _observe(self, state: State, sent: float, received: float) -> None:
-        if state.dataset != self.state.dataset:
+    def _observe(self, head: Head, state: State, received: float) -> None:
+        if head.owner != self.owner or state.dataset != self.state.dataset:
             return
+        sent = head.sent
         if state.clock_ms >= self._anchor[0]:
             self._anchor = (state.clock_ms, received)
         self._writes = max(self._writes, state.writes)
@@ -226,8 +230,9 @@ class Lease:
 
     @property
     def acked(self) -> int:
-        """The revision to which this node has switched its view."""
-        return self._floor
+        """The revision to which this node has switched its view: never before the snapshot says so."""
+        with self._mutex:
+            return self._floor
 
     def is_valid(self, now: float) -> bool:
         """Tell whether the lease was renewed in time."""
@@ -241,7 +246,7 @@ class Lease:
         """Decide locally; an allowed answer is an object that exists already."""
         view = self.snapshot
         if operation is Operation.TEST:
-            return view.test
+            return view.test if now < view.valid_until else PROVISIONAL
         if now >= view.valid_until:
             return Verdict(False, self._dead or Reason.LEASE_LAPSED, self._heartbeat, view.epoch)
         if operation is Operation.NEW:

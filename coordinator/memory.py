@@ -23,6 +23,8 @@ class Entry:
     holder: bool
     lock_count: int | None
     """None: not known, after a reclaim or a move."""
+    copied: bool = False
+    """Its right is a copy of what it has at `previous`, until its first lock here."""
 
 
 class Memory:
@@ -46,9 +48,12 @@ class Memory:
             self._entries[entry.client] = entry
             self._counts[entry.adapter] = self._counts.get(entry.adapter, 0) + 1
 
-    def close(self, client: bytes) -> Entry | None:
-        """Forget the client; return what was known."""
+    def close(self, client: bytes, upto: int = 0) -> Entry | None:
+        """Forget the client, unless its generation is above `upto` (0: whatever it is); return what was forgotten."""
         with self._mutex:
+            entry = self._entries.get(client)
+            if entry is None or (upto and entry.generation > upto):
+                return None
             return self._remove(client)
 
     def _remove(self, client: bytes) -> Entry | None:
@@ -57,12 +62,14 @@ class Memory:
             self._counts[old.adapter] -= 1
         return old
 
-    def reopen(self, client: bytes) -> None:
-        """Let open grants of the client fail, and later ones succeed."""
+    def reopen(self, client: bytes) -> Entry | None:
+        """Let open grants of the client fail, and later ones succeed; return its new entry."""
         with self._mutex:
             old = self._entries.get(client)
-            if old is not None:
-                self._entries[client] = replace(old)
+            if old is None:
+                return None
+            new = self._entries[client] = replace(old)
+            return new
 
     def begin_switch(self, client: bytes) -> bool:
         """Reserve the client for a hold or drop, so that Redis sees them in order; False: another is under way."""

@@ -121,11 +121,13 @@ class LockMetrics:
 
     def observe_lock_release(self, share: str, reason: str) -> None:
         """Count a lock released: explicit, timeout, disconnect or grace_expired."""
-        self.releases.labels(self.share(share), _closed("reason", reason, RELEASE_REASONS)).inc()
+        _closed("reason", reason, RELEASE_REASONS)
+        self.releases.labels(self.share(share), reason).inc()
 
     def set_active_locks(self, share: str, type: str, count: int) -> None:  # noqa: A002  (pinned name)
         """Set the locks held now."""
-        self.active.labels(self.share(share), _closed("type", type, TYPES)).set(count)
+        _closed("type", type, TYPES)
+        self.active.labels(self.share(share), type).set(count)
 
     def set_blocked_locks(self, share: str, count: int) -> None:
         """Set the requests that wait now."""
@@ -137,7 +139,8 @@ class LockMetrics:
 
     def observe_lock_hold_duration(self, share: str, type: str, seconds: float) -> None:  # noqa: A002  (pinned name)
         """Observe how long a lock was held."""
-        self.hold.labels(self.share(share), _closed("type", type, TYPES)).observe(seconds)
+        _closed("type", type, TYPES)
+        self.hold.labels(self.share(share), type).observe(seconds)
 
     def observe_lock_limit_hit(self, limit_type: str) -> None:
         """Count a limit that was hit: file, client, total or adapter."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import redis
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from coordinator import errors
 from coordinator.calls.base import Reply, read
@@ -33,21 +35,32 @@ ADVICE = {
 }
 
 
+# redis-py takes the code out of the message of some errors and answers a class of its own instead.
+_CODES: tuple[tuple[type[redis.RedisError], str], ...] = (
+    (exceptions.NoPermissionError, "NOPERM"),
+    (exceptions.AuthenticationWrongNumberOfArgsError, "WRONGPASS"),
+    (exceptions.AuthenticationError, "WRONGPASS"),
+    (exceptions.BusyLoadingError, "LOADING"),
+    (exceptions.ReadOnlyError, "READONLY"),
+    (exceptions.OutOfMemoryError, "OOM"),
+    (exceptions.MasterDownError, "MASTERDOWN"),
+    (exceptions.ClusterDownError, "CLUSTERDOWN"),
+    (exceptions.TryAgainError, "TRYAGAIN"),
+)
+
+
 def _code(error: BaseException) -> str:
-    return str(error).split(" ", 1)[0].rstrip(":")
+    first = str(error).split(" ", 1)[0].rstrip(":")
+    if first in ADVICE:
+        return first
+    if str(error).startswith("Authentication required"):
+        return "NOAUTH"
+    return next((code for kind, code in _CODES if isinstance(error, kind)), first)
 
 
 def answered(error: redis.ResponseError) -> errors.CoordinatorError:
     """Map an error that Redis answered: nothing was executed, or script and library differ."""
     code = _code(error)
-    if isinstance(error, redis.AuthenticationError):
-        code = "WRONGPASS"
-    if isinstance(error, redis.exceptions.BusyLoadingError):
-        code = "LOADING"
-    if isinstance(error, redis.exceptions.ReadOnlyError):
-        code = "READONLY"
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        code = "OOM"
     if code in ADVICE:
         return errors.Unavailable(f"{ADVICE[code]} ({error})")
     return errors.ContractBroken(f"Redis answered an error that no script of this version gives: {error}")
@@ -75,6 +88,18 @@ class Connector:
         )
         for name in ("maint_notifications_config", "maint_notifications_pool_handler", "himself"):
             arguments.pop(name, None)
+        pool = self._pool
+        if isinstance(pool, SentinelConnectionPool):
+            arguments.pop("connection_pool", None)
+            made: redis.ConnectionPool = type(pool)(
+                pool.service_name,
+                pool.sentinel_manager,
+                is_master=pool.is_master,
+                check_connection=pool.check_connection,
+                connection_class=pool.connection_class,
+                **arguments,
+            )
+            return made
         return type(self._pool)(
             connection_class=self._pool.connection_class, max_connections=self._pool.max_connections, **arguments
         )
@@ -92,7 +117,7 @@ class Channel:
         arguments = (len(call.keys), *call.keys, *call.args)
         try:
             raw = self._command("EVALSHA", call.script.sha, *arguments)
-        except redis.exceptions.NoScriptError:
+        except exceptions.NoScriptError:
             try:
                 raw = self._command("EVAL", call.script.source, *arguments)
             except redis.ResponseError as error:
@@ -118,7 +143,7 @@ class Channel:
             raise
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             connection.disconnect()  # type: ignore[no-untyped-call]
-            if isinstance(error, redis.exceptions.BusyLoadingError | redis.exceptions.AuthenticationError):
+            if isinstance(error, exceptions.BusyLoadingError | exceptions.AuthenticationError):
                 msg = f"{ADVICE.get(_code(error), ADVICE['LOADING'])} ({error})"
                 raise errors.Unavailable(msg) from error
             msg = f"sent to Redis, but no answer came ({error}): repeating the same call is safe"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from coordinator.errors import InvalidArgument, SettingsError
+from coordinator.values import NODE_NAME
 
 CLOCK_STEP_MAX_SECONDS = 2.0
 HOME_PREFERENCE_SECONDS = 0.25
 CLAIM_STOP_FRACTION = 0.65
 RETENTION_MIN_SECONDS = 1.0
+SECONDS_MAX = 10 * 365 * 86_400.0
 TTL_MAX_SECONDS = 7 * 86_400.0
 
 
@@ -41,7 +42,11 @@ class Settings:
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name.endswith("_seconds") and not _is_positive(value):
-                msg = f"{item.name}={value!r} must be a positive finite number of seconds"
+                msg = f"{item.name}={value!r} must be a positive finite number of seconds (at most ten years)"
+                raise SettingsError(msg)
+        for name, kind in (("adapters", tuple), ("max_connections_per_adapter", Mapping)):
+            if not isinstance(getattr(self, name), kind):
+                msg = f"{name}={getattr(self, name)!r} must be a {kind.__name__.lower()}"
                 raise SettingsError(msg)
         rules = (
             ("grace_seconds", 0.010 <= self.grace_seconds <= 3600, "must be 10 ms to 1 h"),
@@ -99,7 +104,7 @@ class Settings:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < SECONDS_MAX
 
 
 def _is_limit(value: object) -> bool:
@@ -107,12 +112,7 @@ def _is_limit(value: object) -> bool:
 
 
 def _is_word(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and 1 <= len(value) <= 64
-        and value.isascii()
-        and value.replace(".", "").replace("_", "").replace("-", "").isalnum()
-    )
+    return isinstance(value, str) and NODE_NAME.fullmatch(value) is not None
 
 
 def milliseconds(seconds: float) -> int:

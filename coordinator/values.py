@@ -134,6 +134,8 @@ class ReclaimOutcome:
     remaining: int
     closing: bool
     lifted: bool
+    repeated: bool = False
+    """The client had completed in this epoch before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@
 -- ARGV[..] verifier  bytes  changes when the client reboots; empty: not known
 -- ARGV[..] principal bytes  who it is; empty: not known
 -- ARGV[..] request   str    random per request; the same again is a repeat
--- Returns  a group per client: status, generation (or ms until a retry), previous owner, registered at, 1 if holder
+-- Returns  a group per client: status, generation (or ms until a retry), previous owner, registered at, 1 if it is a
+--          holder, 2 if that is a copy that the first lock here must confirm
 -- Status   DATA_LOST | FENCED | LATE | ADAPTER | PRINCIPAL | RELEASING | LIMIT | REGISTERED | OK
 -- Retry    safe: a repeat with the same request changes nothing
 -- Durable  no
@@ -37,7 +38,9 @@ local function releasing(client, reg)
 end
 
 local function is_holder(client)
-  return redis.call('SISMEMBER', derived('holders', scope.owner), client)
+  if redis.call('SISMEMBER', derived('holders', scope.owner), client) == 0 then return 0 end
+  if redis.call('HGET', derived('client', client), 'copied') then return 2 end
+  return 1
 end
 
 local function register(client, adapter, limit, addr, ttl, verifier, principal, request)
@@ -61,6 +64,7 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
   if reg then
     if reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
       end_right(scope, client, reg, 'rebooted') -- what it held before its reboot is nobody's any more
+      event(scope, 'due', 'client', client)
     end
     if verifier == '' then verifier = reg.verifier end
     previous, since = reg.previous, reg.registered_at

@@ -18,23 +18,22 @@ local client = ARGV[7]
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 local reg = registration(client)
-if not reg and not on_roster(client) then return reply(scope, 'UNKNOWN') end
+if not reg and not on_roster(client) then
+  if redis.call('HEXISTS', key.ending, client) == 1 then return reply(scope, 'REVOKED', '', 0) end -- a repeat
+  return reply(scope, 'UNKNOWN')
+end
 
 commit(scope)
 local owner, generation
 if reg then
   owner, generation = reg.owner, reg.generation
   end_right(scope, client, reg, 'revoked')
-  -- Copies of the right that a move left behind end with it.
-  for _, member in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do
-    redis.call('SREM', derived('holders', member), client)
-  end
   redis.call('HSET', derived('client', client), 'state', 'leaving')
 else
   owner, generation = '', next_generation(scope)
   roster_leave(client)
   release.enqueue(release.name('', int(generation), client), client, scope.clock, 'revoked')
 end
-event(scope, 'revoked', 'client', client, 'owner', owner)
+event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', int(generation))
 advance(scope, false)
 return reply(scope, 'REVOKED', owner, generation)

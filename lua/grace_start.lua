@@ -4,11 +4,12 @@
 -- ARGV[9]  if_empty  str    wait or skip: what a complete roster without clients means
 -- ARGV[10] reason    str    for people
 -- ARGV[11] tight     int    1: the caller holds its view tightened until this very reply
+-- ARGV[12] request   str    random per request; the same again is a repeat
 -- ARGV[..] client    bytes  0 to 200 client ids
 -- Returns  for LATER the ms after which to ask again, else the roster, then a word per client (EXPECTED, LIVE,
 --          FORFEITED)
 -- Status   DATA_LOST | FENCED | LATE | LATER | STARTED
--- Retry    safe: a repeat adds nothing
+-- Retry    safe: a repeat with the same request changes nothing, after the lift too
 -- Durable  no
 -- Cost     O(clients x (members + lost owners))
 --- @include begin
@@ -21,10 +22,13 @@
 --- @include held_elsewhere
 --- @include next_generation
 local node, more, if_empty, reason, tight = ARGV[7], ARGV[8] == '1', ARGV[9], ARGV[10], ARGV[11] == '1'
-local FIRST = 12
+local request = ARGV[12]
+local FIRST = 13
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
+local mine = derived('node', scope.owner)
+if redis.call('HGET', mine, 'start_request') == request then return reply(scope, 'STARTED', '') end
 local epoch = scope.epoch
 if scope.state ~= 'active' then epoch = epoch + 1 end
 local roster = node .. ':restored:' .. int(epoch)
@@ -42,6 +46,7 @@ local function has_forfeited(client)
 end
 
 commit(scope)
+redis.call('HSET', mine, 'start_request', request)
 -- Open before it starts: an empty period must not be taken for one that nobody is left in.
 redis.call('SADD', key.open, roster)
 start_period(scope, roster, scope.grace_ms, 2 * scope.lease + scope.margin, reason)

@@ -6,10 +6,11 @@
 -- Status   DATA_LOST | FENCED | LATE | DRAINED
 -- Retry    safe: what was queued stays queued
 -- Durable  no
--- Cost     O(limit)
+-- Cost     O(limit + members + lost owners)
 --- @include begin
 --- @include commit
 --- @include reply
+--- @include advance
 --- @include release
 --- @include registration
 --- @include next_due
@@ -34,6 +35,9 @@ local function queue(client, reason)
     local entry = release.get(deferred)
     if release.ended(entry) then return end -- under way already: it frees every generation up to this one
     if entry then release.remove(deferred, client) end
+  elseif reg and reg.copied and reason == 'forfeited' then
+    redis.call('SREM', derived('holders', reg.owner), client) -- the copy falls with the original
+    redis.call('HDEL', derived('client', client), 'copied')
   elseif reg and reason == 'orphaned' then
     return -- registered elsewhere since, and it held nothing here
   end
@@ -52,4 +56,5 @@ if redis.call('EXISTS', derived('holders', owner), derived('clients', owner)) ==
   redis.call('SREM', key.orphans, owner)
   if restored then redis.call('DEL', derived('node', owner)) end
 end
+advance(scope, false)
 return reply(scope, 'DRAINED', count, redis.call('EXISTS', key.orphans), next_due())

@@ -26,6 +26,7 @@ for i = FIRST, #ARGV do
     roster_leave(ARGV[i])
     redis.call('SADD', key.reclaimed, ARGV[i])
     redis.call('SADD', derived('holders', scope.owner), ARGV[i])
+    redis.call('HDEL', derived('client', ARGV[i]), 'copied')
     status = 'COMPLETED'
   end
   statuses[#statuses + 1] = status

@@ -31,7 +31,7 @@ for i = 1, #names, 2 do
   local name, at = names[i], tonumber(names[i + 1])
   local owner, generation, client = release.parse(name)
   local entry = release.get(name)
-  if entry.reason == 'disconnect' and redis.call('SISMEMBER', key.lost, owner) == 1 then
+  if entry.reason == 'disconnect' and not entry.claimed and redis.call('SISMEMBER', key.lost, owner) == 1 then
     -- Its client may still reclaim: back to the period's end, where the orphan's drain takes it over.
     redis.call('ZADD', key.due, int(math.max(scope.cap, scope.clock + 1)), name)
   elseif home_first(owner, at) then

@@ -38,6 +38,8 @@ class Registered:
     previous: str
     registered_ms: int
     holder: bool
+    copied: bool
+    """Its right is a copy that the first lock here must confirm (`client_hold`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def register(keys: Keys, head: Head, clients: Sequence[Registering]) -> Call[lis
 
 def _registered(reply: Reply, group: Sequence[bytes | int]) -> Registered | CoordinatorError:
     error = refusal(text(group[0]), reply.state, tuple(group[1:]))
-    return error or Registered(int(group[1]), text(group[2]), int(group[3]), int(group[4]) > 0)
+    return error or Registered(int(group[1]), text(group[2]), int(group[3]), int(group[4]) > 0, int(group[4]) == 2)
 
 
 def unregister(

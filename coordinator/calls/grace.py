@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 
 def start(  # noqa: PLR0913  (one argument per fact of the contract)
-    keys: Keys, head: Head, node: str, clients: Sequence[bytes], *, more: bool, if_empty: str, reason: str
+    keys: Keys,
+    head: Head,
+    node: str,
+    clients: Sequence[bytes],
+    request: str,
+    *,
+    more: bool,
+    if_empty: str,
+    reason: str,
 ) -> Call[tuple[str, ...]]:
     """Bring up to 200 clients of this node's restored roster; the caller is tightened. A word per client."""
 
@@ -24,7 +32,7 @@ def start(  # noqa: PLR0913  (one argument per fact of the contract)
         check(reply)
         return tuple(map(text, reply.data[1:]))
 
-    return call("grace_start", keys, head, (node, int(more), if_empty, reason, 1, *clients), parse)
+    return call("grace_start", keys, head, (node, int(more), if_empty, reason, 1, request, *clients), parse)
 
 
 def end(keys: Keys, head: Head, epoch: int, reason: str, request: str) -> Call[None]:
@@ -37,9 +45,14 @@ def advance(keys: Keys, head: Head, *, tight: bool) -> Call[None]:
     return call("grace_advance", keys, head, (int(tight),), nothing)
 
 
-def admit(keys: Keys, head: Head, client: bytes) -> Call[None]:
-    """Ask whether a client may reclaim here now; a refusal is raised."""
-    return call("reclaim_admit", keys, head, (client,), nothing)
+def admit(keys: Keys, head: Head, client: bytes) -> Call[tuple[str, int]]:
+    """Ask whether a client may reclaim here now: the owner and the epoch admitted; a refusal is raised."""
+
+    def parse(reply: Reply) -> tuple[str, int]:
+        check(reply)
+        return head.owner, reply.state.epoch
+
+    return call("reclaim_admit", keys, head, (client,), parse)
 
 
 def complete(
@@ -49,9 +62,11 @@ def complete(
 
     def parse(reply: Reply) -> list[ReclaimOutcome | CoordinatorError]:
         check(reply)
-        outcome = ReclaimOutcome(int(reply.data[0]), reply.state.closing, int(reply.data[1]) > 0)
+        left, lifted = int(reply.data[0]), int(reply.data[1]) > 0
         return [
-            (None if word == "ALREADY" else refusal(word, reply.state)) or outcome for word in map(text, reply.data[2:])
+            (None if word == "ALREADY" else refusal(word, reply.state))
+            or ReclaimOutcome(left, reply.state.closing, lifted, repeated=word == "ALREADY")
+            for word in map(text, reply.data[2:])
         ]
 
     return call("reclaim_complete", keys, head, (int(idle), *clients), parse)

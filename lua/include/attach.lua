@@ -1,11 +1,13 @@
 -- attach: a registration that lives on, here: its deferral ends and its holder entry follows.
--- Copied from an old owner that is a live registration's member (that node may still serve it), moved if the client
--- was deferred there, and never taken from a lost owner: those rights must be reclaimed.
+-- Copied from an old owner that is a member (that node may still serve it), moved if the client had left it, and never
+-- taken from a lost owner: those rights must be reclaimed. A copy stands and falls with the original until the client
+-- holds something here: if it is forfeited there, orphan_drain takes the copy too (RFC 8881, 8.4.3, second edge).
 --- @include scope
+--- @include int
 --- @include event
 --- @include release
 local function attach(scope, client, old)
-  local name = release.name(old.owner, string.format('%.0f', old.generation), client)
+  local name = release.name(old.owner, int(old.generation), client)
   local pending = release.get(name)
   if pending and pending.reason == 'disconnect' then release.remove(name, client) end
   redis.call('PERSIST', derived('client', client))
@@ -15,11 +17,12 @@ local function attach(scope, client, old)
   redis.call('SREM', derived('clients', old.owner), client)
   local here, there = derived('holders', scope.owner), derived('holders', old.owner)
   if redis.call('ZSCORE', key.members, old.owner) then
-    if old.state == 'deferred' then
+    if old.state ~= 'live' then
       redis.call('SMOVE', there, here, client)
     elseif redis.call('SISMEMBER', there, client) == 1 then
       redis.call('SADD', here, client)
+      redis.call('HSET', derived('client', client), 'copied', 1)
     end
   end
-  event(scope, 'moved', 'client', client, 'owner', old.owner, 'to', scope.owner)
+  event(scope, 'moved', 'client', client, 'owner', old.owner, 'to', scope.owner, 'generation', int(old.generation))
 end

@@ -4,13 +4,13 @@
 --- @include int
 --- @include release
 --- @include registration
---- @include roster_leave
+--- @include forget_right
 local function claim_release(scope, name, entry, claim_ms)
   local owner, generation, client = release.parse(name)
   local reg = registration(client)
   local current = not reg or (reg.owner == owner and (generation == '*' or int(reg.generation) == generation))
   if current and generation ~= '*' then
-    roster_leave(client)
+    forget_right(client)
     redis.call('SREM', derived('holders', owner), client)
     if reg then redis.call('HSET', derived('client', client), 'state', 'leaving') end
   end

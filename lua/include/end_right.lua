@@ -2,9 +2,9 @@
 --- @include scope
 --- @include int
 --- @include release
---- @include roster_leave
+--- @include forget_right
 local function end_right(scope, client, reg, reason)
-  roster_leave(client)
+  forget_right(client)
   redis.call('SREM', derived('holders', reg.owner), client)
   release.enqueue(release.name(reg.owner, int(reg.generation), client), client, scope.clock, reason)
 end

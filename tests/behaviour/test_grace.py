@@ -121,7 +121,9 @@ def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> N
     node = n2.node
     n2.run(
         node.ask_tight(
-            lambda head: grace.start(node.keys, head, "n2", [b"c9"], more=True, if_empty="wait", reason="part one")
+            lambda head: grace.start(
+                node.keys, head, "n2", [b"c9"], "req", more=True, if_empty="wait", reason="part one"
+            )
         )
     )
     world.settle()
@@ -231,11 +233,11 @@ def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(wor
     n2.start("a")
     n1.listen()
     assert not n1.check(Operation.NEW).allowed
-    n1.node.lease.observe(old, n1.node.now() + 1, n1.node.now() + 1)
+    n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
     assert not n1.check(Operation.NEW).allowed
     hold = n2.node.lease.tighten()
     n2.node.lease.release(hold, unknown_until=n2.node.now())
-    n2.node.lease.observe(n2.node.lease.state, n2.node.now(), n2.node.now())
+    n2.node.lease.observe(n2.node.lease.head(n2.node.now()), n2.node.lease.state, n2.node.now())
     assert n2.node.lease.snapshot.strict
 
 

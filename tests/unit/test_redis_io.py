@@ -1,0 +1,356 @@
+"""Round trips on a fake connection: what each failure means, and that nothing is sent twice."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import pytest
+import redis
+from redis._parsers.base import BaseParser
+from redis.sentinel import Sentinel
+
+from coordinator import ContractBroken, InvalidArgument, OutcomeUnknown, Settings, Unavailable
+from coordinator.calls import Call, base
+from coordinator.errors import CoordinatorError
+from coordinator.keys import Keys
+from coordinator.lease import Head
+from coordinator.redis_io import ADVICE, Channel, Connector, Events, answered, from_url
+
+SETTINGS = Settings()
+KEYS = Keys("ns", "s")
+CALL: Call[None] = base.call("grace_advance", KEYS, Head("n1:1", 5000, "d", 1, 2, 3, 0.0), (0,), base.nothing)
+ADVANCED = [b"ADVANCED", 4000, b"d", 3, 3, b"active", 2, 1, 0, 90_000, 200_000]
+LOST: list[BaseException] = [
+    redis.ConnectionError("reset"), redis.TimeoutError("timed out"), ConnectionResetError("reset"), OSError("gone"),
+]  # fmt: skip
+MESSAGES = {
+    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
+    "READONLY": "READONLY You can't write against a read only replica.",
+    "MASTERDOWN": "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it is unable to persist to disk.",
+    "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
+    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "NOPERM": "NOPERM User app has no permissions to run the 'evalsha' command",
+    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
+}
+AT_CONNECT = {
+    "LOADING": "LOADING Redis is loading the dataset in memory",
+    "NOAUTH": "NOAUTH Authentication required.",
+    "WRONGPASS": "WRONGPASS invalid username-password pair or user is disabled.",
+}
+
+
+def parsed(message: str) -> Exception:
+    """Return the exception that redis-py makes of an error of the server."""
+    error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+    return error
+
+
+class Connection:
+    """Answers from a list; an exception in it is raised, by the send if `on_send`."""
+
+    def __init__(self, *answers: object, on_send: bool = False) -> None:
+        """Prepare the answers."""
+        self.answers = list(answers)
+        self.on_send = on_send
+        self.sent: list[tuple[Any, ...]] = []
+        self.disconnected = 0
+
+    def send_command(self, *command: Any) -> None:
+        """Note the command."""
+        self.sent.append(command)
+        if self.on_send:
+            self.read_response()
+
+    def read_response(self) -> object:
+        """Give the next answer."""
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def disconnect(self) -> None:
+        """Count it."""
+        self.disconnected += 1
+
+
+class Pool:
+    """Gives out one connection, or fails to connect; stands for its connector too."""
+
+    def __init__(self, connection: Connection, failure: BaseException | None = None) -> None:
+        """Keep both."""
+        self.connection = connection
+        self.failure = failure
+        self.out = 0
+        self.timeout = 0.0
+        self.disconnected = False
+
+    def pool(self, *, timeout: float) -> Pool:
+        """Be the connector's pool."""
+        self.timeout = timeout
+        return self
+
+    def get_connection(self) -> Connection:
+        """Give it out."""
+        if self.failure is not None:
+            raise self.failure
+        self.out += 1
+        return self.connection
+
+    def release(self, connection: Connection) -> None:
+        """Take it back."""
+        assert connection is self.connection
+        self.out -= 1
+
+    def disconnect(self) -> None:
+        """Note it."""
+        self.disconnected = True
+
+
+def run(connection: Connection, failure: BaseException | None = None) -> base.Reply:
+    """Run the call; the connection is back in its pool afterwards, whatever happened."""
+    pool = Pool(connection, failure)
+    try:
+        return Channel(cast("Connector", pool), SETTINGS).run(CALL)
+    finally:
+        assert pool.out == 0
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_one_command() -> None:
+    """EVALSHA with the address, the number of keys, keys and arguments in order; the reply is parsed."""
+    connection = Connection(ADVANCED)
+    reply = run(connection)
+    assert connection.sent == [("EVALSHA", CALL.script.sha, len(CALL.keys), *CALL.keys, *CALL.args)]
+    assert (reply.status, reply.state.revision, reply.state.in_force, reply.data) == ("ADVANCED", 3, True, ())
+    assert connection.disconnected == 0
+
+
+def test_a_script_that_redis_does_not_know_is_sent_once() -> None:
+    """NOSCRIPT is followed by one EVAL of the source with the same keys and arguments."""
+    connection = Connection(parsed("NOSCRIPT No matching script."), ADVANCED)
+    assert run(connection).status == "ADVANCED"
+    evalsha, evaluated = connection.sent
+    assert evalsha[0] == "EVALSHA"
+    assert evaluated == ("EVAL", CALL.script.source, *evalsha[2:])
+    assert connection.disconnected == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (parsed("NOSCRIPT No matching script."), ContractBroken),
+        (parsed(MESSAGES["OOM"]), Unavailable),
+        (redis.TimeoutError("timed out"), OutcomeUnknown),
+    ],
+    ids=["NOSCRIPT again", "OOM", "no answer"],
+)
+def test_the_eval_is_not_repeated(answer: Exception, expected: type[CoordinatorError]) -> None:
+    """What the one EVAL meets is mapped like what an EVALSHA meets."""
+    connection = Connection(parsed("NOSCRIPT No matching script."), answer)
+    with pytest.raises(expected):
+        run(connection)
+    assert [command[0] for command in connection.sent] == ["EVALSHA", "EVAL"]
+
+
+@pytest.mark.parametrize("failure", LOST, ids=lambda e: type(e).__name__)
+def test_without_a_connection_nothing_was_executed(failure: BaseException) -> None:
+    """A connection that cannot be had is Unavailable, with advice and the cause; nothing is sent."""
+    connection = Connection()
+    with pytest.raises(Unavailable, match="check that it runs and the URL") as caught:
+        run(connection, failure)
+    assert caught.value.__cause__ is failure
+    assert connection.sent == []
+
+
+@pytest.mark.parametrize("on_send", [True, False], ids=["while sending", "while reading"])
+@pytest.mark.parametrize("failure", LOST, ids=lambda e: type(e).__name__)
+def test_without_an_answer_the_outcome_is_unknown(failure: BaseException, on_send: bool) -> None:  # noqa: FBT001
+    """After the send began it may have run: OutcomeUnknown, the connection is cut, nothing is sent again."""
+    connection = Connection(failure, on_send=on_send)
+    with pytest.raises(OutcomeUnknown, match="repeating the same call is safe") as caught:
+        run(connection)
+    assert caught.value.__cause__ is failure
+    assert connection.disconnected == 1
+    assert len(connection.sent) == 1
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), SystemExit()], ids=lambda e: type(e).__name__)
+def test_an_interrupted_call_leaves_no_answer_behind(failure: BaseException) -> None:
+    """What is not ours is raised as it is, and the connection whose answer is still to come is cut."""
+    connection = Connection(failure)
+    with pytest.raises(type(failure)):
+        run(connection)
+    assert connection.disconnected == 1
+
+
+# -- errors that Redis answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "message"), MESSAGES.items())
+def test_a_known_error_says_what_to_do(code: str, message: str) -> None:
+    """Each code with advice, as redis-py really delivers it, is Unavailable with that advice; the connection stays."""
+    connection = Connection(parsed(message))
+    with pytest.raises(CoordinatorError) as caught:
+        run(connection)
+    assert isinstance(caught.value, Unavailable)
+    assert ADVICE[code] in str(caught.value)
+    assert connection.disconnected == 0
+
+
+@pytest.mark.parametrize(("code", "message"), AT_CONNECT.items())
+def test_an_error_of_the_session_was_not_executed(code: str, message: str) -> None:
+    """Redis answered a command that it does not serve yet, or not us: Unavailable with the right advice."""
+    connection = Connection(parsed(message))
+    with pytest.raises(Unavailable) as caught:
+        run(connection)
+    assert ADVICE[code] in str(caught.value)
+
+
+@pytest.mark.parametrize(("code", "message"), AT_CONNECT.items())
+def test_an_error_of_the_handshake_says_what_to_do(code: str, message: str) -> None:
+    """The same errors met while connecting carry the same advice."""
+    with pytest.raises(Unavailable) as caught:
+        run(Connection(), parsed(message))
+    assert ADVICE[code] in str(caught.value)
+
+
+def test_all_advice_is_tried_here() -> None:
+    """No code has advice without a test."""
+    assert MESSAGES.keys() | AT_CONNECT.keys() == ADVICE.keys()
+
+
+@pytest.mark.parametrize("message", ["ERR unknown command 'EVALSHA'", "WRONGTYPE Operation against a key", "nonsense"])
+def test_an_unknown_error_breaks_the_contract(message: str) -> None:
+    """An error that no script gives is ContractBroken and names the error."""
+    error = parsed(message)
+    assert isinstance(error, redis.ResponseError)
+    mapped = answered(error)
+    assert type(mapped) is ContractBroken
+    assert str(error) in str(mapped)
+
+
+@pytest.mark.parametrize(
+    "raw", [None, b"OK", [], ADVANCED[:10], [b"RENEWED", *ADVANCED[1:]]], ids=["nil", "text", "[]", "short", "status"]
+)
+def test_a_reply_of_another_version_breaks_the_contract(raw: object) -> None:
+    """What is not this script's reply is ContractBroken, naming the script."""
+    with pytest.raises(ContractBroken, match="grace_advance"):
+        run(Connection(raw))
+
+
+# -- pools -----------------------------------------------------------------------------------------------------------
+
+
+def user_clients() -> list[Any]:
+    """Return clients as users configure them; none is connected."""
+    sentinel = Sentinel([("127.0.0.1", 1)]).master_for("mymaster")  # type: ignore[no-untyped-call]
+    blocking = redis.BlockingConnectionPool(max_connections=3, decode_responses=True)  # type: ignore[no-untyped-call]
+    return [
+        pytest.param(redis.Redis(decode_responses=True, protocol=3, db=4, client_name="app"), id="RESP3"),
+        pytest.param(redis.Redis(retry_on_error=[redis.ConnectionError], socket_timeout=60), id="retrying"),
+        pytest.param(redis.Redis.from_url("rediss://user:secret@db.example:7000/2"), id="TLS"),
+        pytest.param(redis.Redis(unix_socket_path="/run/redis.sock"), id="Unix socket"),
+        pytest.param(redis.Redis(connection_pool=blocking), id="blocking"),
+        pytest.param(sentinel, id="Sentinel"),
+    ]
+
+
+@pytest.mark.parametrize("client", user_clients())
+def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.Redis) -> None:
+    """Same class and address; RESP2, bytes, our time-outs and no retry; the client's own pool is as it was."""
+    theirs = client.connection_pool
+    before = copy.copy(theirs.connection_kwargs)
+    pool = Connector(client, SETTINGS).pool(timeout=1.25)
+    assert pool is not theirs
+    assert type(pool) is type(theirs)
+    assert pool.connection_class is theirs.connection_class
+    assert pool.max_connections == theirs.max_connections
+    connection = cast("Any", pool.make_connection())
+    assert int(connection.protocol) == 2
+    assert connection.encoder.decode_responses is False
+    assert (connection.retry.get_retries(), connection.retry_on_error) == (0, [])
+    assert (connection.socket_timeout, connection.socket_connect_timeout) == (1.25, SETTINGS.op_timeout_seconds)
+    for name in ("host", "port", "path", "db", "username", "password", "client_name"):
+        assert pool.connection_kwargs.get(name) == before.get(name)
+    assert client.connection_pool is theirs
+    assert theirs.connection_kwargs == before
+
+
+def test_a_channel_closes_its_own_pool_only() -> None:
+    """Calls time out after op_timeout; closing a channel disconnects the pool that was made for it."""
+    pool = Pool(Connection())
+    channel = Channel(cast("Connector", pool), SETTINGS)
+    assert pool.timeout == SETTINGS.op_timeout_seconds
+    channel.close()
+    assert pool.disconnected
+
+
+def test_a_client_that_was_passed_in_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a channel nor the reader of events disconnects the user's pool."""
+    client = redis.Redis()
+    closed: list[object] = []
+    monkeypatch.setattr(client.connection_pool, "disconnect", lambda *_: closed.append(client))
+    connector = Connector(client, SETTINGS)
+    Channel(connector, SETTINGS).close()
+    Events(connector, KEYS, SETTINGS).close()
+    assert closed == []
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+def events(connection: Connection, failure: BaseException | None = None) -> tuple[Events, Pool]:
+    """Return a reader on a fake connection."""
+    pool = Pool(connection, failure)
+    return Events(cast("Connector", pool), KEYS, SETTINGS), pool
+
+
+def test_events_are_read_by_a_blocking_read() -> None:
+    """One XREAD that blocks for less than its time-out; fields are kept as bytes, ids and kinds as text."""
+    entries = [(b"1-0", [b"kind", b"moved", b"client", b"\xff"]), (b"1-1", [b"kind", b"lift"])]
+    connection = Connection([[b"key", [[name, fields] for name, fields in entries]]])
+    reader, pool = events(connection)
+    assert reader.read("0-5") == [
+        ("1-0", "moved", {"kind": b"moved", "client": b"\xff"}),
+        ("1-1", "lift", {"kind": b"lift"}),
+    ]
+    assert connection.sent == [("XREAD", "BLOCK", 1000, "STREAMS", KEYS.key("events"), "0-5")]
+    assert pool.timeout == pytest.approx(1.0 + SETTINGS.op_timeout_seconds)
+    assert pool.out == 0
+
+
+def test_a_block_that_ran_out_is_no_event() -> None:
+    """Nil is an empty list, and the connection is kept."""
+    connection = Connection(None)
+    reader, _ = events(connection)
+    assert reader.read("0-0") == []
+    assert connection.disconnected == 0
+
+
+@pytest.mark.parametrize("failure", [*LOST, parsed(MESSAGES["OOM"])], ids=lambda e: type(e).__name__)
+def test_a_failed_read_of_events_is_unavailable(failure: BaseException) -> None:
+    """A read changes nothing: every failure is Unavailable, and the connection is cut and given back."""
+    connection = Connection(failure)
+    reader, pool = events(connection)
+    with pytest.raises(Unavailable):
+        reader.read("0-0")
+    assert (connection.disconnected, pool.out) == (1, 0)
+    reader, _ = events(Connection(), failure)
+    with pytest.raises(Unavailable):
+        reader.read("0-0")
+
+
+# -- URLs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@h:1", "user:secret@h", "redis://user:secret@h:port/0"])
+def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
+    """A URL of another kind is InvalidArgument; its password is not shown."""
+    with pytest.raises(InvalidArgument, match="is no Redis URL") as caught:
+        from_url(url)
+    assert "secret" not in str(caught.value)
