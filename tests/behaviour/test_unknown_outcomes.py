@@ -86,6 +86,37 @@ def test_31_register_and_start_repeat_to_the_same_answer(world: World, lost: int
     assert n1.view().state is GraceState.NORMAL
 
 
+def test_31_a_repeated_registration_is_the_same_registration(world: World) -> None:
+    """The very same request twice: one generation, answered twice."""
+    n1 = world.node("n1")
+    item = n1.node.registering("c", "nfs", "", 0, None, None)
+    call = clients.register(n1.node.keys, n1.node.lease.head(n1.node.now()), [item])
+    first, second = (call.parse(world.channel.run(call)) for _ in range(2))
+    assert first == second
+
+
+def test_06_a_forced_end_before_the_barrier_and_the_cap_close_in_any_case(world: World) -> None:
+    """Neither the operator nor the cap waits for a period to be in force; an ack of the close implies the start."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n2.crash()
+    world.redis.zadd(world.key("members"), {n2.owner: 1e15})  # a member that never lapses and never acks
+    n1.start("a")
+    assert not n1.view().in_force
+    n1.run(n1.node.end_grace("operator", None))
+    assert n1.view().closing
+    assert n1.view().waiting_for == (n2.owner,)
+    world.redis.zrem(world.key("members"), n2.owner)
+    world.settle()
+    assert n1.view().state is GraceState.NORMAL
+    world.redis.zadd(world.key("members"), {n2.owner: 1e15})
+    n1.start("b")
+    cap = n1.node.lease.state.cap_ms - n1.node.lease.state.clock_ms
+    world.pass_time(cap / 1000 - 1)
+    assert not n1.view().closing
+    world.pass_time(1.5)
+    assert n1.view().closing
+
+
 def test_31_a_late_request_does_nothing(world: World) -> None:
     """A request that arrives after its `not_after` changes nothing; its sender has waited for that."""
     n1 = world.node("n1")
@@ -207,6 +238,7 @@ def test_30_a_jump_of_the_machines_clock_moves_the_scope_by_two_seconds_at_most(
 def test_03_generations_never_restart(world: World) -> None:
     """Whatever happens in one millisecond, and although the record has gone, each generation is above the last."""
     n1 = world.node("n1")
+    world.redis.hincrby(world.key("meta"), "raw", 3_600_000)  # the scope clock stands still: all in one millisecond
     seen = []
     for _ in range(20):
         seen.append(n1.register("a").generation)
