@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from coordinator import clock, redis_io
@@ -177,7 +177,7 @@ class Demo:
         with Progress(
             TextColumn("          {task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -185,6 +185,24 @@ class Demo:
         ) as progress:
             task = progress.add_task(what, total=total)
             yield lambda: progress.advance(task)
+
+    @contextlib.contextmanager
+    def countdown(self, what: str, seconds: float) -> Iterator[None]:
+        """Draw, on a terminal, how much of an expected wait has passed."""
+        over = threading.Event()
+
+        def tick(done: Callable[[], None]) -> None:
+            while not over.wait(0.1):
+                done()
+
+        with self.bar(f"{what} ({seconds:.1f} s)", int(seconds * 10)) as done:
+            ticker = threading.Thread(target=tick, args=(done,), daemon=True)
+            ticker.start()
+            try:
+                yield
+            finally:
+                over.set()
+                ticker.join()
 
     # -- act one ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +230,8 @@ class Demo:
             msg = f"a reclaim before the crash was noticed must wait, but: {early}"
             raise DidNotHappenError(msg)
         self.tell(f"{clients[0]} reaches node-3 at once and is told to wait: {early['why']}")
-        with self.bar("waiting for node-2's lease", 1):
+        lapse = self.settings.lease_seconds + self.settings.barrier_margin_seconds
+        with self.countdown("node-2's lease and margin run out", lapse):
             noticed = {
                 node.name: self._view(node, lambda state: state in {"grace_active", "in_force"}, killed)
                 for node in others
@@ -287,7 +306,7 @@ class Demo:
         retention = self.settings.retention_seconds
         shown = redis_io.ttl_of(self.redis, key) - retention
         self.tell(f"PTTL of laptop's key shows the wait: {shown:.2f} s (and {retention:.0f} s of retention)")
-        with self.bar("laptop is away", 1):
+        with self.countdown("laptop is away", TTL_SECONDS * 0.6):
             one.until_time(left + TTL_SECONDS * 0.6)
         later = redis_io.ttl_of(self.redis, key) - retention
         if not 0 < later < shown:
