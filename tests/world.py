@@ -10,7 +10,8 @@ from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Sett
 from coordinator.flows import Flow, Grant, Node
 from coordinator.keeper import Keeper, Keeping, Wait
 from coordinator.redis_io import Channel, Connector
-from coordinator.sync import drive, only
+from coordinator.sync import drive
+from coordinator.sync_groups import only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

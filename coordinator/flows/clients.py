@@ -1,0 +1,181 @@
+"""Registrations: register, unregister, cancel, touch, revoke, views. No I/O."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from coordinator import errors
+from coordinator.calls import base, clients, releases
+from coordinator.memory import Entry
+from coordinator.settings import milliseconds, ttl_ms
+from coordinator.values import (
+    ClientRegistration,
+    Unregistered,
+    client_bytes,
+    client_str,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+from coordinator.flows.core import Core, Flow
+
+
+class ClientFlows(Core):
+    """Procedures about the clients of the scope."""
+
+    def registering(  # noqa: PLR0913, PLR0917  (the pinned signature)
+        self,
+        client: str | bytes,
+        adapter: str,
+        remote_addr: str,
+        ttl: float,
+        verifier: bytes | str | None,
+        principal: bytes | str | None,
+    ) -> clients.Registering:
+        """Check the arguments of a registration."""
+        if not isinstance(remote_addr, str) or len(remote_addr) > 256:
+            msg = f"remote_addr={remote_addr!r:.60} must be a string of at most 256 characters"
+            raise errors.InvalidArgument(msg)
+        return clients.Registering(
+            client_bytes(client),
+            adapter,
+            self.settings.limit_of(adapter),
+            remote_addr,
+            ttl_ms(ttl),
+            client_bytes(verifier) if verifier else b"",
+            client_bytes(principal) if principal else b"",
+            secrets.token_hex(8),
+        )
+
+    def register(
+        self, items: Sequence[clients.Registering]
+    ) -> Flow[list[ClientRegistration | errors.CoordinatorError]]:
+        """Register clients here."""
+        answers = yield from self.ask(lambda head: clients.register(self.keys, head, items))
+        results: list[ClientRegistration | errors.CoordinatorError] = []
+        for item, answer in zip(items, answers, strict=True):
+            if isinstance(answer, clients.Registered):
+                results.append(self._registered(item, answer))
+            else:
+                self.metrics.connection(item.adapter, "refused")
+                if isinstance(answer, errors.ConnectionLimitReached):
+                    self.metrics.observe_lock_limit_hit("adapter")
+                results.append(answer)
+        return results
+
+    def _registered(self, item: clients.Registering, answer: clients.Registered) -> ClientRegistration:
+        old = self.memory.get(item.client)
+        count: int | None = None if answer.holder else 0
+        holds = answer.holder and not answer.copied
+        if answer.holder and old is not None:
+            count = old.lock_count
+        self.memory.put(
+            Entry(
+                item.client, answer.generation, item.adapter, item.ttl_ms, answer.previous, holds, count, answer.copied
+            )
+        )
+        self.metrics.connection(item.adapter, "connect")
+        return ClientRegistration(
+            client_id=client_str(item.client),
+            adapter=item.adapter,
+            ttl=item.ttl_ms / 1000,
+            registered_at=answer.registered_ms / 1000,
+            last_seen=self.lease.state.clock_ms / 1000,
+            remote_addr=item.remote_addr,
+            lock_count=count,
+            holder=answer.holder,
+            owner=self.lease.owner,
+            generation=answer.generation,
+            state="live",
+        )
+
+    def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
+        """Disconnect clients: their entries close first."""
+        closed = [self.memory.close(client, generation) for client, generation in pairs]
+        claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
+        try:
+            answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
+        except (errors.Refused, errors.Unavailable, errors.Closed):
+            for entry in filter(None, closed):
+                self.memory.put(entry)  # certainly not executed
+            raise
+        results: list[Unregistered | errors.CoordinatorError] = []
+        claims: list[releases.Claim] = []
+        for (client, _), answer in zip(pairs, answers, strict=True):
+            if not isinstance(answer, clients.Leaving):
+                results.append(answer)
+                continue
+            self.metrics.connection(answer.adapter, "disconnect")
+            if answer.token:
+                claims.append(releases.own(self.lease.owner, client, answer.generation, answer.adapter, answer.token))
+            else:
+                self.due_at(answer.due_ms)
+            wait = max(0.0, (answer.due_ms - self.lease.state.clock_ms) / 1000)
+            results.append(Unregistered(client_str(client), answer.generation, wait))
+        if claims:
+            self.on_claims(claims)
+        return results
+
+    def cancel(self, client: bytes) -> Flow[bool]:
+        """End a deferral as a reconnect here would."""
+        request = secrets.token_hex(8)
+        answer = yield from self.ask(lambda head: clients.cancel(self.keys, head, client, request))
+        if answer is None:
+            return False
+        views = yield from self.ask(lambda head: clients.view(self.keys, head, [client]))
+        view = views[0]
+        if view is not None and view.generation == answer.generation:
+            ttl = milliseconds(view.ttl)
+            count = None if answer.holder else 0
+            holds = answer.holder and not answer.copied
+            self.memory.put(
+                Entry(client, answer.generation, view.adapter, ttl, answer.previous, holds, count, answer.copied)
+            )
+            self.metrics.connection(view.adapter, "cancel")
+        return True
+
+    def touch(self, ids: Sequence[bytes]) -> Flow[list[errors.CoordinatorError | None]]:
+        """Note that clients were seen."""
+        known = {client: entry.generation for client in ids if (entry := self.memory.get(client)) is not None}
+        answers = yield from self.ask(lambda head: clients.statuses("client_touch", self.keys, head, tuple(ids)))
+        for client, error in zip(ids, answers, strict=True):
+            entry = self.memory.get(client)
+            if error is not None and entry is not None and entry.generation <= known.get(client, 0):
+                self._lost_touch(entry, error)
+        return answers
+
+    def revoke(self, client: bytes) -> Flow[None]:
+        """End a client's right now."""
+        self.memory.close(client)
+        yield from self.ask(lambda head: clients.revoke(self.keys, head, client))
+        self.due_at(self.lease.state.clock_ms)
+
+    def view_clients(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
+        """Read records, with this node's lock counts."""
+        views = yield from self.ask(lambda head: clients.view(self.keys, head, ids))
+        return [self._with_count(client, view) for client, view in zip(ids, views, strict=True)]
+
+    def _with_count(self, client: bytes, view: ClientRegistration | None) -> ClientRegistration | None:
+        entry = self.memory.get(client)
+        if view is None or entry is None or entry.generation != view.generation:
+            return view
+        fields = {name: getattr(view, name) for name in ClientRegistration.__slots__}
+        return ClientRegistration(**{**fields, "lock_count": entry.lock_count})
+
+    def client_page(self, adapter: str, cursor: str) -> Flow[tuple[str, list[bytes]]]:
+        """Read a page of an adapter's clients."""
+        self.settings.limit_of(adapter)
+        return self.ask(lambda head: clients.page(self.keys, head, adapter, cursor, base.BATCH_MAX))
+
+    def drop_moved(self) -> Flow[None]:
+        """Take out the copies of rights that moves left behind."""
+        while self.to_drop:
+            batch = self.to_drop[: base.BATCH_MAX]
+            args = tuple(value for pair in batch for value in pair)
+            yield from self._drop_batch(args)
+            del self.to_drop[: len(batch)]
+
+    def _drop_batch(self, args: tuple[bytes | int, ...]) -> Flow[list[errors.CoordinatorError | None]]:
+        return self.ask(lambda head: clients.statuses("client_drop", self.keys, head, args))

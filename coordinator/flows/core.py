@@ -1,0 +1,352 @@
+"""One node's state, how it asks, and its life: join, renew, evict, leave, what it hears. No I/O."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from coordinator import calls, clock, errors
+from coordinator.calls import base, nodes, releases
+from coordinator.keys import Keys
+from coordinator.lease import Head, Lease
+from coordinator.memory import Entry, Memory
+from coordinator.metrics import LockMetrics
+from coordinator.settings import Settings
+from coordinator.values import (
+    GracePeriod,
+    GraceState,
+    Move,
+    Reason,
+    client_str,
+    node_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T")
+Flow = Generator["calls.Call[Any] | Sleep", Any, T]
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Go on after so many seconds."""
+
+    seconds: float
+
+
+class Core:
+    """One node of a scope: its state, its round trips and its life. Thread-safe where the drivers need it."""
+
+    def __init__(  # noqa: PLR0913  (the facts that make a node)
+        self,
+        node: str,
+        scope: str,
+        settings: Settings,
+        metrics: LockMetrics,
+        *,
+        bootstrap: bool,
+        predecessor_dead: bool,
+        version: str,
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        """Check the names; nothing is sent before `join`."""
+        self.name = node_name(node)
+        self.settings = settings
+        self.keys = Keys(settings.namespace, scope)
+        self.metrics = metrics
+        self.now = now
+        self.lease = Lease(settings)
+        self.memory = Memory()
+        self.version = version
+        self.bootstrap = bootstrap
+        self.predecessor_dead = predecessor_dead
+        self.fenced: str | None = None
+        self.closed = True
+        """Not started yet, or closed."""
+        self.last_event = "0-0"
+        self.last_renewal: nodes.Renewed | None = None
+        self.next_due_ms = 0
+        self.announced = 0
+        """The newest epoch whose end was announced here."""
+        self.claims_releases = False
+        self.wake: Callable[[], None] = lambda: None
+        self.on_claims: Callable[[list[releases.Claim]], None] = lambda _: None
+        self.on_period: Callable[[GracePeriod], None] = lambda _: None
+        self.on_move: Callable[[Move], None] = lambda _: None
+        self.must_renew = False
+        self.to_drop: list[tuple[bytes, int]] = []
+        self._reclaiming: dict[bytes, Entry] = {}
+        self._ended: dict[int, GracePeriod] = {}
+        self._due_marks = 0
+        self._mutex = threading.Lock()
+
+    # -- one round trip -------------------------------------------------------------------------------------------
+
+    def ask(self, build: Callable[[Head], calls.Call[T]], *, attempts: int = ATTEMPTS) -> Flow[T]:
+        """Send a call until it is answered, at most `attempts` times; every script is safe to repeat.
+
+        After an unknown outcome the request's `not_after` is waited for, so that it can do nothing any more when the
+        next one is sent or the error is raised.
+        """
+        unknown: errors.OutcomeUnknown | None = None
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts
+            try:
+                self._refuse_unless_valid()
+                call = build(self.lease.head(self.now()))
+                head = call.head
+                reply: base.Reply = yield call
+            except errors.OutcomeUnknown as error:
+                unknown = error
+                yield Sleep(max(0.0, head.sent + self.settings.op_timeout_seconds + 0.002 - self.now()))
+                if last:
+                    raise
+            except (errors.Unavailable, errors.Refused, errors.Closed) as error:
+                # What is certain of this attempt says nothing of an earlier one whose outcome is unknown.
+                if unknown is not None and (last or not isinstance(error, errors.Unavailable)):
+                    raise unknown from error
+                if last or not isinstance(error, errors.Unavailable):
+                    raise
+                yield Sleep(self.settings.op_timeout_seconds / 8 * secrets.SystemRandom().uniform(0.5, 1.5))
+            else:
+                self._heard(reply, head)
+                if reply.status != "LATE" or last:
+                    if reply.status in {"LATE", "FENCED", "DATA_LOST"} and unknown is not None:
+                        raise unknown
+                    return call.parse(reply)
+        raise AssertionError  # the last attempt returns or raises
+
+    def ask_tight(self, build: Callable[[Head], calls.Call[T]]) -> Flow[T]:
+        """Send a call that may start or close a period: the view is held tightened until its very reply."""
+        hold = self.lease.tighten()
+        try:
+            result = yield from self.ask(build)
+        except errors.OutcomeUnknown:
+            self.lease.release(hold, unknown_until=self.now())
+            raise
+        except BaseException:
+            self.lease.release(hold)
+            raise
+        self.lease.release(hold)
+        return result
+
+    def _refuse_unless_valid(self) -> None:
+        """Refuse to send anything but join and renew (which do not ask here) without a valid view."""
+        if self.closed:
+            msg = "this coordinator is closed: start a new one"
+            raise errors.Closed(msg)
+        if self.fenced is not None:
+            raise errors.Fenced(self.fenced)
+        if not self.lease.is_valid(self.now()):
+            msg = "the lease was not renewed in time: nothing is asked until Redis answers a renewal"
+            raise errors.LeaseLapsed(msg)
+
+    def _heard(self, reply: base.Reply, head: Head) -> None:
+        if head.owner != self.lease.owner:
+            return  # of an incarnation that is over
+        if reply.status == "DATA_LOST":
+            self.metrics.data_lost()
+            self.lease.invalidate()
+        elif reply.status == "FENCED":
+            self.fenced = base.text(reply.data[0])
+            self.lease.invalidate()
+        else:
+            before = self.lease.acked
+            self.lease.observe(head, reply.state, self.now())
+            self._changed(before)
+            return
+        self.wake()
+
+    def _changed(self, acked_before: int) -> None:
+        self._announce()
+        if self.lease.acked > acked_before:
+            self.metrics.set_grace(self.lease.state, self.lease.grace_remaining)
+            self.must_renew = True
+            self.wake()
+
+    # -- the node's life ------------------------------------------------------------------------------------------
+
+    def join(self) -> Flow[None]:
+        """Enter the scope with a new incarnation; the lease is valid when this returns."""
+        boot, dataset = secrets.token_hex(16), secrets.token_hex(16)
+        remembered = self.lease.state
+        for attempt in range(1, 2 * ATTEMPTS + 1):
+            sent = self.now()
+            head = Head("", 0, remembered.dataset, 0, max(remembered.revision, 0), max(remembered.epoch, 0), sent)
+            call = nodes.join(
+                self.keys,
+                head,
+                self.name,
+                boot,
+                dataset,
+                self.settings,
+                self.version,
+                bootstrap=self.bootstrap,
+                predecessor_dead=self.predecessor_dead,
+            )
+            try:
+                reply: base.Reply = yield call
+            except (errors.OutcomeUnknown, errors.Unavailable):
+                if attempt == 2 * ATTEMPTS:
+                    raise
+                yield Sleep(self.settings.op_timeout_seconds / 2)
+                continue
+            joined = call.parse(reply)
+            break
+        self.memory.clear()
+        self._reclaiming.clear()
+        self.fenced = None
+        self.last_event = joined.last_event
+        self.announced = reply.state.epoch - (reply.state.state is GraceState.ACTIVE)
+        owner = f"{self.name}:{joined.incarnation}"
+        self.lease.joined(owner, reply.state, sent, self.now(), fresh=joined.fresh)
+        yield from self.renew()
+        if self.last_renewal is not None and self.predecessor_dead:
+            yield from self.evict(self.last_renewal.lapsed)
+        if not self.lease.is_valid(self.now()):
+            msg = "joined, but the lease could not be renewed in time: is Redis slower than validity_seconds?"
+            raise errors.Unavailable(msg)
+
+    def renew(self) -> Flow[nodes.Renewed]:
+        """Renew the lease once, acknowledging what the view has switched to; never repeated here."""
+        acked = before = self.lease.acked
+        mark = self.due_mark()
+        call = nodes.renew(self.keys, self.lease.head(self.now()), acked)
+        reply: base.Reply = yield call
+        received = self.now()
+        if reply.status == "RENEWED":
+            renewed = call.parse(reply)
+            self.lease.renewed(call.head, reply.state, received, extended=renewed.extended)
+            self.last_renewal = renewed
+            self.take_due(renewed.next_due_ms, mark)
+            self.metrics.set_scope(renewed.members, len(renewed.waiting_for), renewed.due, self.memory.counts())
+            self.metrics.set_grace(self.lease.state, self.lease.grace_remaining)
+            self._changed(before)
+            return renewed
+        self._heard(reply, call.head)
+        return call.parse(reply)
+
+    def evict(self, lapsed: Iterable[str]) -> Flow[None]:
+        """Turn members whose lease lapsed into lost owners."""
+        for owner in lapsed:
+            if owner != self.lease.owner:
+                yield from self._evict(owner)
+
+    def _evict(self, owner: str) -> Flow[str]:
+        return self.ask_tight(lambda head: nodes.evict(self.keys, head, owner, tight=True))
+
+    def leave(self) -> Flow[None]:
+        """Stop granting, then leave: holders become a planned failover at once."""
+        head = self.lease.head(self.now())
+        self.lease.invalidate(Reason.CLOSED)
+        call = nodes.leave(self.keys, head)
+        reply: base.Reply = yield call
+        if reply.status != "FENCED":
+            call.parse(reply)
+
+    def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901  (a table, one case per kind)
+        """Take an event: it tightens and wakes, it never loosens."""
+        owner, here = base.text(event.get("owner", b"")), self.lease.owner
+        match kind:
+            case "start" | "closing":
+                self.must_renew |= self.lease.told(int(event["revision"]))
+            case "moved" if owner == here:
+                self.forget(event["client"], base.text(event["to"]), int(event["generation"]))
+            case "revoked":
+                if owner == here:
+                    self.memory.close(event["client"], int(event["generation"]))
+                self.must_renew = True
+            case "due":
+                self.must_renew = True
+            case "evicted" | "left_node":
+                for entry in self.memory.came_from(owner):
+                    if entry.holder or entry.copied:
+                        self.on_move(Move(client_str(entry.client), here, "lost"))
+                self.must_renew = True
+            case "lift":
+                self.ended(_period(event))
+                self.must_renew = True
+            case "in_force" | "joined" | "end":
+                self.must_renew |= int(event["revision"]) > self.lease.state.revision
+            case _:
+                return
+        self.wake()
+
+    def forget(self, client: bytes, to: str, generation: int) -> None:
+        """Close the entry of a registration that is over here, tell the server, drop the copy of its right.
+
+        One that is newer than `generation` stays: the client has come back since.
+        """
+        entry = self.memory.close(client, generation)
+        if entry is not None:
+            self.to_drop.append((client, entry.generation))
+            self.on_move(Move(client_str(client), to, "registered"))
+            self.wake()
+
+    def ended(self, period: GracePeriod) -> None:
+        """Announce the end of a period, once per epoch, as soon as this node's view is past it."""
+        with self._mutex:
+            self._ended[period.epoch] = period
+        self._announce()
+
+    def _announce(self) -> None:
+        state = self.lease.state
+        over = state.epoch - (state.state is GraceState.ACTIVE)
+        with self._mutex:
+            epochs = sorted(epoch for epoch in self._ended if epoch <= over)
+            periods = [self._ended.pop(epoch) for epoch in epochs]
+            fresh = [period for period in periods if period.epoch > self.announced]
+            self.announced = max([self.announced, *epochs])
+        for period in fresh:
+            self.on_period(period)
+
+    # -- the node's clients, its timers ---------------------------------------------------------------------------
+
+    def entry(self, client: bytes) -> Entry:
+        """Return the client's entry; refuse one that is not served here."""
+        entry = self.memory.get(client)
+        if entry is None:
+            raise errors.RegistrationRefused(errors.UNKNOWN)
+        return entry
+
+    def _lost_touch(self, entry: Entry, error: errors.CoordinatorError) -> None:
+        """Close the client's entry after MOVED and UNKNOWN, before anything else."""
+        if isinstance(error, errors.RegistrationRefused) and error.reason in {"moved", "unknown"}:
+            self.forget(entry.client, "", entry.generation)
+
+    def due_at(self, due_ms: int) -> None:
+        """Have the keeper look at the release queue at this time of the scope clock."""
+        with self._mutex:
+            self._due_marks += 1
+            if not self.next_due_ms or due_ms < self.next_due_ms:
+                self.next_due_ms = due_ms
+        self.wake()
+
+    def due_mark(self) -> int:
+        """Return a mark of what `due_at` was told so far, for `take_due`."""
+        return self._due_marks
+
+    def take_due(self, due_ms: int, mark: int) -> None:
+        """Take the next due time of a reply, which does not know what `due_at` was told since the mark."""
+        with self._mutex:
+            known = [ms for ms in (due_ms, self.next_due_ms if self._due_marks != mark else 0) if ms]
+            self.next_due_ms = min(known, default=0)
+
+
+def _period(event: dict[str, bytes]) -> GracePeriod:
+    """Return the summary that a lift's event carries."""
+    reclaimed, forfeited = int(event["reclaimed"]), int(event["forfeited"])
+    return GracePeriod(
+        epoch=int(event["epoch"]),
+        reason=base.text(event["reason"]),
+        started_at=int(event["started"]) / 1000,
+        duration_seconds=int(event["duration"]) / 1000,
+        expected=reclaimed + forfeited,
+        reclaimed=reclaimed,
+        forfeited=forfeited,
+    )
