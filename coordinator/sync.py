@@ -335,5 +335,11 @@ class Coordinator:
                 continue
             for identifier, kind, event in batch:
                 after = identifier
-                self._node.hear(kind, event)
+                try:
+                    self._node.hear(kind, event)
+                except (KeyError, ValueError):
+                    # Of a version that says it otherwise: the next renewal tells what it meant.
+                    log.exception("the event %s %s is not understood", identifier, kind)
+                    self._node.must_renew = True
+                    self._woken.set()
         events.close()

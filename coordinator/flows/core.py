@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Generator
@@ -27,6 +28,7 @@ from coordinator.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+log = logging.getLogger("coordinator")
 T = TypeVar("T")
 Flow = Generator["calls.Call[Any] | Sleep", Any, T]
 ATTEMPTS = 3
@@ -66,6 +68,8 @@ class Core:
         self.bootstrap = bootstrap
         self.predecessor_dead = predecessor_dead
         self.fenced: str | None = None
+        self.lost: str | None = None
+        """Set once Redis was seen without the data this incarnation was told: it grants nothing any more."""
         self.closed = True
         """Not started yet, or closed."""
         self.last_event = "0-0"
@@ -142,6 +146,8 @@ class Core:
             raise errors.Closed(msg)
         if self.fenced is not None:
             raise errors.Fenced(self.fenced)
+        if self.lost is not None:
+            raise errors.DataLost(self.lost)
         if not self.lease.is_valid(self.now()):
             msg = "the lease was not renewed in time: nothing is asked until Redis answers a renewal"
             raise errors.LeaseLapsed(msg)
@@ -150,7 +156,10 @@ class Core:
         if head.owner != self.lease.owner:
             return  # of an incarnation that is over
         if reply.status == "DATA_LOST":
-            self.metrics.data_lost()
+            if self.lost is None:
+                self.lost = str(base.refusal(reply.status, reply.state))
+                self.metrics.data_lost()
+                log.error("%s fails closed: %s", head.owner, self.lost)
             self.lease.invalidate()
         elif reply.status == "FENCED":
             self.fenced = base.text(reply.data[0])
@@ -200,7 +209,7 @@ class Core:
             break
         self.memory.clear()
         self._reclaiming.clear()
-        self.fenced = None
+        self.fenced = self.lost = None
         self.last_event = joined.last_event
         self.announced = reply.state.epoch - (reply.state.state is GraceState.ACTIVE)
         owner = f"{self.name}:{joined.incarnation}"

@@ -247,3 +247,25 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(real_url: st
     for key in client.scan_iter("keeper-own:*"):
         client.delete(key)
     client.close()
+
+
+def test_an_event_of_another_version_is_no_harm(
+    make: Callable[..., Coordinator], real_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events that lack a field or say something new: the thread that listens goes on, later ones are heard."""
+    node = make("n1")
+    client = redis.Redis.from_url(real_url, protocol=2)
+    key = node._node.keys.key("events")
+    client.xadd(key, {"kind": "start", "revision": "not a number"})
+    client.xadd(key, {"kind": "moved", "owner": node.owner})
+    client.xadd(key, {"kind": "news"})
+    client.close()
+    node.grace.start(["a"])
+    node.clients.register("a", adapter="nfs")
+    other = make("n2")
+    other.clients.register("a", adapter="nfs")
+    assert other.grace.wait_in_force(BOUND)
+    with other.reclaiming("a"):
+        pass
+    assert node.grace.wait_normal(BOUND)
+    assert all("is not understood" in record.message for record in caplog.records)

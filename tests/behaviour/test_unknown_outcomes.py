@@ -216,6 +216,10 @@ def test_29_lost_data_is_noticed_before_a_fence_and_fails_closed(world: World, d
         n1.run(n1.node.renew())
     assert not n1.check().allowed
     assert n1.node.fenced is None, "a loss is not taken for an eviction"
+    with pytest.raises(DataLost):
+        n1.register("b")
+    with pytest.raises(DataLost):
+        n1.run(n1.node.renew())
     assert n1.metrics.data_loss._value.get() == 1
 
 
