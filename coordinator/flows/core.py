@@ -26,9 +26,10 @@ from coordinator.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 log = logging.getLogger("coordinator")
+S = TypeVar("S")
 T = TypeVar("T")
 Flow = Generator["calls.Call[Any] | Sleep", Any, T]
 ATTEMPTS = 3
@@ -124,6 +125,20 @@ class Core:
                         raise unknown
                     return call.parse(reply)
         raise AssertionError  # the last attempt returns or raises
+
+    def in_batches(self, items: Sequence[S], send: Callable[[Sequence[S]], Flow[list[T]]]) -> Flow[list[T]]:
+        """Send any number of items, 200 a round trip; an answer each, in their order.
+
+        When a round trip fails, its error is raised and names how many items were answered before it: those are done.
+        """
+        answers: list[T] = []
+        for first in range(0, len(items), base.BATCH_MAX):
+            try:
+                answers += yield from send(items[first : first + base.BATCH_MAX])
+            except errors.CoordinatorError as error:
+                error.add_note(f"{first} of {len(items)} were answered before this")
+                raise
+        return answers
 
     def ask_tight(self, build: Callable[[Head], calls.Call[T]]) -> Flow[T]:
         """Send a call that may start or close a period: the view is held tightened until its very reply."""

@@ -269,3 +269,23 @@ def test_an_event_of_another_version_is_no_harm(
         pass
     assert node.grace.wait_normal(BOUND)
     assert all("is not understood" in record.message for record in caplog.records)
+
+
+def test_batches_answer_each_in_order(make: Callable[..., Coordinator]) -> None:
+    """450 clients in three round trips; a refusal stands where its client stood; bad input is refused before any."""
+    node = make("n1", max_connections=440)
+    names = [f"c{i}" for i in range(450)]
+    with pytest.raises(errors.InvalidArgument, match="adapter"):
+        node.clients.register_many([{"client": "x", "adapter": "nfs"}, {"client": "y"}])
+    assert node.clients.count() == 0
+    answers = node.clients.register_many({"client": name, "adapter": "nfs", "ttl": 60} for name in names)
+    assert all(not isinstance(answer, errors.CoordinatorError) for answer in answers[:440])
+    assert all(isinstance(answer, ConnectionLimitReached) for answer in answers[440:])
+    assert [error is None for error in node.clients.touch_many(names)] == [True] * 440 + [False] * 10
+    node.grace.start(names[:440])
+    outcomes = node.grace.complete_reclaim_many(names[:440])
+    assert all(not isinstance(outcome, errors.CoordinatorError) for outcome in outcomes)
+    assert outcomes[-1].lifted  # type: ignore[union-attr]
+    gone = node.clients.unregister_many(names)
+    assert sum(not isinstance(answer, errors.CoordinatorError) for answer in gone) == 440
+    assert node.clients.pending_disconnects() == 440
