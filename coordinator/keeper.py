@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
 from coordinator.calls import releases
 from coordinator.calls.base import BATCH_MAX
-from coordinator.settings import HOME_PREFERENCE_SECONDS, milliseconds
+from coordinator.settings import CLAIM_STOP_FRACTION, HOME_PREFERENCE_SECONDS, milliseconds
 from coordinator.values import GraceState
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Keeper:
         self._beat_at = 0.0
         self._told = -1
         self._rearm_at = 0.0
-        self._claims_renewed = 0.0
+        self._good_until: dict[bytes, float] = {}
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ class Keeper:
             times.append(node.lease.node_time(node.next_due_ms))
         state = node.lease.state
         deadline = state.reclaim_until_ms or state.cap_ms
-        if state.state is GraceState.ACTIVE and not state.closing and deadline:
+        if state.state is GraceState.ACTIVE and not state.closing and deadline and node.lease.is_valid(node.now()):
             times.append(max(node.lease.node_time(deadline), self._rearm_at))
         return min(times)
 
@@ -87,6 +88,7 @@ class Keeper:
             state.state is GraceState.ACTIVE
             and not state.closing
             and deadline
+            and node.lease.is_valid(now)
             and now >= max(node.lease.node_time(deadline), self._rearm_at)
         ):
             self._rearm_at = now + _REARM_SECONDS
@@ -118,6 +120,9 @@ class Keeper:
             yield from self._tolerate(self._drain())
 
     def _duties(self) -> Flow[None]:
+        if self.node.must_audit:
+            self.node.must_audit = False
+            yield from self.node.audit()
         yield from self.node.drop_moved()
         yield from self._claim()
         yield from self._renew_claims()
@@ -137,7 +142,7 @@ class Keeper:
 
     def _drain(self) -> Flow[None]:
         more = True
-        while more:
+        while more and self.node.now() < self._beat_at:
             mark = self.node.due_mark()
             _, more, next_due = yield from self.node.ask(lambda head: releases.drain(self.node.keys, head, BATCH_MAX))
             self.node.take_due(next_due, mark)
@@ -147,7 +152,7 @@ class Keeper:
         node = self.node
         settings = node.settings
         while self._may_claim() and node.now() >= node.lease.node_time(node.next_due_ms):
-            mark = node.due_mark()
+            mark, asked = node.due_mark(), node.now()
             next_due, claims = yield from node.ask(
                 lambda head: releases.claim(
                     node.keys,
@@ -160,25 +165,45 @@ class Keeper:
             node.take_due(next_due, mark)
             if not claims:
                 break
-            node.on_claims(claims)
+            node.on_claims(claims, asked)
 
     def _may_claim(self) -> bool:
         """Tell whether something is due some time, and workers have room for it."""
         return self.node.claims_releases and self.node.next_due_ms > 0 and len(self.claims) < BATCH_MAX
 
-    def took(self, claims: list[releases.Claim]) -> None:
-        """Note what workers are about to do, so that its claims are renewed."""
+    def took(self, claims: list[releases.Claim], asked: float) -> list[releases.Claim]:
+        """Note claims asked for at a node time; return those to begin. One whose worker still runs gets a new token."""
+        begin = [claim for claim in claims if claim.name not in self.claims]
         for claim in claims:
             self.claims[claim.name] = claim
+            self._good_until[claim.name] = asked + CLAIM_STOP_FRACTION * self.node.settings.claim_seconds
+        return begin
+
+    def may_begin(self, claim: releases.Claim) -> bool:
+        """Tell whether a worker may start on a claim: not when it may have run out while it was queued."""
+        if self.claims.get(claim.name) is claim and self.node.now() < self._good_until[claim.name]:
+            return True
+        self._forget(claim)
+        return False
+
+    def _forget(self, claim: releases.Claim) -> releases.Claim:
+        """End the work on a claim; return it with its present token."""
+        self._good_until.pop(claim.name, None)
+        self.node.wake()
+        return self.claims.pop(claim.name, claim)
 
     def _renew_claims(self) -> Flow[None]:
-        """Extend the claims of callbacks that still run, at each third of a claim's time."""
+        """Extend the claims of callbacks that still run, the oldest first; the heartbeat goes before."""
         node = self.node
-        if node.now() < self._claims_renewed + node.settings.claim_seconds / 3:
-            return
-        self._claims_renewed = node.now()
-        for claim in list(self.claims.values()):
-            yield from self._renew_claim(claim, node.settings.claim_seconds)
+        seconds = node.settings.claim_seconds
+        for name, good_until in sorted(self._good_until.items(), key=itemgetter(1)):
+            claim, asked = self.claims.get(name), node.now()
+            if claim is None or good_until - asked > seconds / 3 or asked >= self._beat_at:
+                continue
+            if (yield from self._renew_claim(claim, seconds)):
+                self._good_until[name] = asked + CLAIM_STOP_FRACTION * seconds
+            else:
+                self._forget(claim)
 
     def _renew_claim(self, claim: releases.Claim, seconds: float) -> Flow[bool]:
         node = self.node
@@ -187,18 +212,15 @@ class Keeper:
     def done(self, claim: releases.Claim) -> Flow[None]:
         """Acknowledge: the callback has freed everything. What stays unacknowledged comes due again."""
         node = self.node
-        try:
-            acked = yield from node.ask(lambda head: releases.ack(node.keys, head, claim, node.settings.adapters))
-        finally:
-            self.claims.pop(claim.name, None)
-            node.wake()
+        claim = self._forget(claim)
+        acked = yield from node.ask(lambda head: releases.ack(node.keys, head, claim, node.settings.adapters))
         self._failures.pop(claim.name, None)
         node.metrics.release(claim.release.adapter, claim.release.reason, "done" if acked else "stale")
 
     def failed(self, claim: releases.Claim) -> Flow[None]:
         """Give a release back whose callback raised: it comes due again after a backoff, here or elsewhere."""
         node = self.node
-        self.claims.pop(claim.name, None)
+        claim = self._forget(claim)
         failures = self._failures[claim.name] = self._failures.get(claim.name, 0) + 1
         wait = min(BACKOFF_MIN_SECONDS * 2 ** (failures - 1), BACKOFF_MAX_SECONDS)
         node.metrics.release(claim.release.adapter, claim.release.reason, "failed")

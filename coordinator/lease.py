@@ -12,12 +12,14 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.errors import InvalidArgument
 from coordinator.values import GraceState, Operation, Reason, Verdict
 
 if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 NEVER = float("-inf")
+_LOCKING = (Operation.NEW, Operation.RECLAIM)
 PROVISIONAL = Verdict(allowed=True, reason=None, retry_after=0.0, epoch=0, provisional=True)
 """The answer to a test while the view is not valid: its epoch is not known."""
 
@@ -151,6 +153,8 @@ class Lease:
     def joined(self, owner: str, state: State, sent: float, received: float, *, fresh: bool) -> None:
         """Begin an incarnation. A repeated join (not `fresh`) gives no validity: the first one's was lost."""
         with self._mutex:
+            if self._dead is Reason.CLOSED:
+                return
             self._dead = None
             self._begin(owner, state, sent, received, sent + self._validity if fresh else NEVER)
 
@@ -211,7 +215,8 @@ class Lease:
     def invalidate(self, reason: Reason = Reason.LEASE_LAPSED) -> None:
         """End this incarnation's validity for good: fenced, data lost, leaving or closed."""
         with self._mutex:
-            self._dead = reason
+            if self._dead is not Reason.CLOSED:
+                self._dead = reason
             self._valid_until = NEVER
             self._rebuild()
 
@@ -245,19 +250,19 @@ class Lease:
     def check(self, operation: Operation, now: float) -> Verdict:
         """Decide locally; an allowed answer is an object that exists already."""
         view = self.snapshot
-        if operation is Operation.TEST:
+        if operation == Operation.TEST:
             return view.test if now < view.valid_until else PROVISIONAL
+        if operation not in _LOCKING:
+            msg = f"operation={operation!r} must be one of {', '.join(o.value for o in Operation)}"
+            raise InvalidArgument(msg)
         if now >= view.valid_until:
             return Verdict(False, self._dead or Reason.LEASE_LAPSED, self._heartbeat, view.epoch)
-        if operation is Operation.NEW:
-            if view.new.allowed:
-                return view.new
-            wait = max(view.ends_at - now, 0.05) if view.ends_at else 0.1
-            return Verdict(False, Reason.GRACE_ACTIVE, wait, view.epoch)
-        if operation is Operation.RECLAIM:
+        if operation == Operation.RECLAIM:
             return view.reclaim
-        msg = f"operation {operation!r} must be an Operation"
-        raise TypeError(msg)
+        if view.new.allowed:
+            return view.new
+        wait = max(view.ends_at - now, 0.05) if view.ends_at else 0.1
+        return Verdict(False, Reason.GRACE_ACTIVE, wait, view.epoch)
 
     def still_allows(self, operation: Operation, owner: str, epoch: int, now: float) -> bool:
         """Tell whether a check of this owner and epoch still holds: the confirm of a grant."""

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +46,11 @@ class Memory:
         return self._entries.get(client)
 
     def put(self, entry: Entry) -> None:
-        """Take a registration; older grants of the client fail."""
+        """Take a registration, unless a newer one is known; older grants of the client fail."""
         with self._mutex:
+            old = self._entries.get(entry.client)
+            if old is not None and old.generation > entry.generation:
+                return
             self._remove(entry.client)
             self._entries[entry.client] = entry
             self._counts[entry.adapter] = self._counts.get(entry.adapter, 0) + 1
@@ -94,6 +101,13 @@ class Memory:
         """Return the clients that were registered with `owner` before they came here."""
         with self._mutex:
             return [entry for entry in self._entries.values() if entry.previous == owner]
+
+    def batches(self, size: int) -> Iterator[list[Entry]]:
+        """Iterate over all entries as of now, `size` at a time."""
+        with self._mutex:
+            entries = list(self._entries.values())
+        for first in range(0, len(entries), size):
+            yield entries[first : first + size]
 
     def counts(self) -> dict[str, int]:
         """Return clients by adapter."""

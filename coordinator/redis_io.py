@@ -159,6 +159,10 @@ class Channel:
         self._pool.disconnect()
 
 
+EVENTS_KEPT = 1000
+"""lua/include/event.lua keeps at least so many."""
+
+
 class Events:
     """Blocking reads of the scope's events on a connection of its own."""
 

@@ -74,6 +74,11 @@ class Settings:
                 4 * self.op_timeout_seconds <= self.validity_seconds,
                 f"must fit four times into validity_seconds={self.validity_seconds}",
             ),
+            (
+                "claim_seconds",
+                self.claim_seconds >= 3 * self.heartbeat_seconds,
+                f"must be at least 3 x heartbeat_seconds={self.heartbeat_seconds}",
+            ),
             ("retention_seconds", self.retention_seconds >= RETENTION_MIN_SECONDS, "must be at least 1"),
             ("namespace", _is_word(self.namespace), "must be 1 to 64 of A-Z a-z 0-9 . _ -"),
             ("adapters", bool(self.adapters), "must name at least one adapter"),

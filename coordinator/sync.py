@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors, redis_io
@@ -95,7 +96,8 @@ class Coordinator:
         self._threads: list[threading.Thread] = []
         self._channels: list[redis_io.Channel] = []
         self._workers = ThreadPoolExecutor(RELEASE_WORKERS, thread_name_prefix=f"release-{node}")
-        self._running: set[Any] = set()
+        self._running: dict[bytes, Future[None]] = {}
+        self._own = threading.local()
         self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._woken = threading.Event()
         self._stopped = threading.Event()
@@ -185,7 +187,8 @@ class Coordinator:
             return
         self._node.lease.tighten()
         self._node.claims_releases = False
-        wait(set(self._running), timeout=CLOSE_WAIT_SECONDS)
+        own = getattr(self._own, "name", None)  # close() inside a release callback does not wait for itself
+        wait([run for name, run in list(self._running.items()) if name != own], timeout=CLOSE_WAIT_SECONDS)
         channel = redis_io.Channel(self._connector, self._settings)
         try:
             drive(self._node.leave(), channel.run, time.sleep)
@@ -234,7 +237,7 @@ class Coordinator:
             grant.confirm()
         except BaseException:
             with contextlib.suppress(errors.CoordinatorError):
-                self._run(self._node.uncount_lock(raw))
+                self._run(self._node.uncount_lock(raw, grant.generation))
             raise
 
     @contextlib.contextmanager
@@ -282,25 +285,33 @@ class Coordinator:
             except Exception:
                 log.exception("a grace callback of %s raised", self.owner)
 
-    def _begin_releases(self, claims: list[Claim]) -> None:
-        self._keeper.took(claims)
-        for claim in claims:
+    def _begin_releases(self, claims: list[Claim], asked: float) -> None:
+        for claim in self._keeper.took(claims, asked):
             with contextlib.suppress(RuntimeError):  # closing: the claim runs out and comes due elsewhere
                 future = self._workers.submit(self._work, claim)
-                self._running.add(future)
-                future.add_done_callback(self._running.discard)
+                self._running[claim.name] = future
+                future.add_done_callback(functools.partial(self._ran, claim.name))
+
+    def _ran(self, name: bytes, _: Future[None]) -> None:
+        self._running.pop(name, None)
 
     def _work(self, claim: Claim) -> None:
+        if self._release is None or not self._keeper.may_begin(claim):
+            return  # it comes due again
+        self._own.name = claim.name
         try:
-            if self._release is not None:
-                self._release(claim.release)
-            self._run(self._keeper.done(claim))
-        except errors.CoordinatorError as error:
-            log.warning("release of %r is not acknowledged and comes due again: %s", claim.release.client_id, error)
+            self._release(claim.release)
         except Exception:
             log.exception("release of %r failed and is tried again", claim.release.client_id)
-            with contextlib.suppress(errors.CoordinatorError):
-                self._run(self._keeper.failed(claim))
+            finish = self._keeper.failed
+        else:
+            finish = self._keeper.done
+        finally:
+            self._own.name = None
+        try:
+            self._run(finish(claim))
+        except errors.CoordinatorError as error:
+            log.warning("release of %r is not acknowledged and comes due again: %s", claim.release.client_id, error)
 
     # -- drivers ------------------------------------------------------------------------------------------------------
 
@@ -330,9 +341,11 @@ class Coordinator:
                 batch = events.read(after)
             except errors.Unavailable:
                 self._stopped.wait(self._settings.op_timeout_seconds / 2)
-                self._node.must_renew = True
+                self._node.must_renew = self._node.must_audit = True
                 self._woken.set()
                 continue
+            if len(batch) >= redis_io.EVENTS_KEPT:
+                self._node.must_audit = True  # older ones may have been trimmed unread
             for identifier, kind, event in batch:
                 after = identifier
                 try:

@@ -117,6 +117,9 @@ class Grace:
     def _wait(self, reached: Callable[[], bool], timeout: float) -> bool:
         deadline = self._node.now() + timeout
         while not reached():
+            if self._node.closed:
+                msg = "this coordinator is not started or was closed"
+                raise errors.Closed(msg)
             if self._node.now() >= deadline:
                 return False
             time.sleep(_POLL_SECONDS)

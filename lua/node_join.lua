@@ -10,6 +10,7 @@
 -- ARGV[15] bootstrap int    1: a scope without data is a new installation
 -- ARGV[16] dead      int    1: the caller states that the process of an earlier incarnation is dead
 -- ARGV[17] version   str    for display
+-- ARGV[18] after     int    the incarnation that rejoins; 0: a new process. It never displaces a newer one
 -- Returns  incarnation, ms of lease given (0: a repeat, the lease is as it was), id of the newest event
 -- Status   DATA_LOST | FENCED | SCHEMA | JOINED
 -- Retry    safe: a repeat with the same boot answers the same incarnation and leaves lease, ack and fence as they are
@@ -23,6 +24,7 @@
 local node, boot, fresh, schema = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local lease, margin, grace, retention = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local bootstrap, dead, version = ARGV[15] == '1', ARGV[16] == '1', ARGV[17]
+local after = tonumber(ARGV[18])
 
 local scope, refusal, why = begin()
 local empty = scope.dataset == ''
@@ -44,6 +46,9 @@ for _, owner in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do
       scope.writes = tonumber(life[3] or 0)
       if life[2] then return reply(scope, 'FENCED', life[2]) end
       return reply(scope, 'JOINED', string.match(owner, ':(%d+)$'), 0, newest_event())
+    end
+    if after > 0 and tonumber(string.match(owner, ':(%d+)$')) > after then
+      return reply(scope, 'FENCED', 'superseded')
     end
     earlier[#earlier + 1] = owner
   end

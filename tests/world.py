@@ -145,9 +145,8 @@ class Player:
             event = {name.decode(): value for name, value in fields.items()}
             self.node.hear(event["kind"].decode(), event)
 
-    def _work(self, claims: list[Claim]) -> None:
-        self.keeper.took(claims)
-        for claim in claims:
+    def _work(self, claims: list[Claim], asked: float) -> None:
+        for claim in self.keeper.took(claims, asked):
             if self.callback:
                 self.releases.append(claim.release)
                 self.run(self.keeper.done(claim))

@@ -70,6 +70,7 @@ def join(  # noqa: PLR0913, PLR0917  (one argument per fact of the contract)
     *,
     bootstrap: bool,
     predecessor_dead: bool,
+    after: int = 0,
 ) -> Call[Joined]:
     """Enter the scope with the next incarnation."""
     args = (
@@ -84,6 +85,7 @@ def join(  # noqa: PLR0913, PLR0917  (one argument per fact of the contract)
         int(bootstrap),
         int(predecessor_dead),
         version,
+        after,
     )
 
     def parse(reply: Reply) -> Joined:

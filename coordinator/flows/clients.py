@@ -17,7 +17,7 @@ from coordinator.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 from coordinator.flows.core import Core, Flow
 
@@ -53,7 +53,10 @@ class ClientFlows(Core):
         self, items: Sequence[clients.Registering]
     ) -> Flow[list[ClientRegistration | errors.CoordinatorError]]:
         """Register clients here."""
+        owner = self.lease.owner
         answers = yield from self.ask(lambda head: clients.register(self.keys, head, items))
+        if self.lease.owner != owner:
+            raise errors.Fenced("evicted")
         results: list[ClientRegistration | errors.CoordinatorError] = []
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, clients.Registered):
@@ -95,11 +98,11 @@ class ClientFlows(Core):
         """Disconnect clients: their entries close first."""
         closed = [self.memory.close(client, generation) for client, generation in pairs]
         claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
+        asked, owner = self.now(), self.lease.owner
         try:
             answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
         except (errors.Refused, errors.Unavailable, errors.Closed):
-            for entry in filter(None, closed):
-                self.memory.put(entry)  # certainly not executed
+            self._restore(owner, closed)
             raise
         results: list[Unregistered | errors.CoordinatorError] = []
         claims: list[releases.Claim] = []
@@ -115,8 +118,25 @@ class ClientFlows(Core):
             wait = max(0.0, (answer.due_ms - self.lease.state.clock_ms) / 1000)
             results.append(Unregistered(client_str(client), answer.generation, wait))
         if claims:
-            self.on_claims(claims)
+            self.on_claims(claims, asked)
         return results
+
+    def _restore(self, owner: str, closed: Iterable[Entry | None]) -> None:
+        """Put entries back after what was certainly not executed, unless another life or registration has begun."""
+        for entry in filter(None, closed):
+            if self.lease.owner == owner and self.memory.get(entry.client) is None:
+                self.memory.put(entry)
+
+    def audit(self) -> Flow[None]:
+        """Ask for every client of this node whether it is still here: events may have been missed."""
+        for batch in self.memory.batches(base.BATCH_MAX):
+            views = yield from self._records([entry.client for entry in batch])
+            for entry, view in zip(batch, views, strict=True):
+                if view is None or view.owner != self.lease.owner:
+                    self.forget(entry.client, view.owner if view else "", entry.generation)
+
+    def _records(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
+        return self.ask(lambda head: clients.view(self.keys, head, ids))
 
     def cancel(self, client: bytes) -> Flow[bool]:
         """End a deferral as a reconnect here would."""
@@ -148,8 +168,12 @@ class ClientFlows(Core):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        self.memory.close(client)
-        yield from self.ask(lambda head: clients.revoke(self.keys, head, client))
+        owner, closed = self.lease.owner, self.memory.close(client)
+        try:
+            yield from self.ask(lambda head: clients.revoke(self.keys, head, client))
+        except (errors.Refused, errors.Unavailable, errors.Closed):
+            self._restore(owner, [closed])
+            raise
         self.due_at(self.lease.state.clock_ms)
 
     def view_clients(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:

@@ -80,10 +80,13 @@ class Core:
         """The newest epoch whose end was announced here."""
         self.claims_releases = False
         self.wake: Callable[[], None] = lambda: None
-        self.on_claims: Callable[[list[releases.Claim]], None] = lambda _: None
+        self.on_claims: Callable[[list[releases.Claim], float], None] = lambda *_: None
+        """Takes claims and the node time before they were asked for."""
         self.on_period: Callable[[GracePeriod], None] = lambda _: None
         self.on_move: Callable[[Move], None] = lambda _: None
         self.must_renew = False
+        self.must_audit = False
+        """Events may have been missed: clients may have moved away unheard."""
         self.to_drop: list[tuple[bytes, int]] = []
         self._reclaiming: dict[bytes, Entry] = {}
         self._ended: dict[int, GracePeriod] = {}
@@ -145,11 +148,12 @@ class Core:
         hold = self.lease.tighten()
         try:
             result = yield from self.ask(build)
-        except errors.OutcomeUnknown:
-            self.lease.release(hold, unknown_until=self.now())
+        except (errors.Refused, errors.Closed, errors.Unavailable):
+            self.lease.release(hold)
             raise
         except BaseException:
-            self.lease.release(hold)
+            # Whatever it was, the request may have been sent and may still run until its not_after.
+            self.lease.release(hold, unknown_until=self.now() + self.settings.op_timeout_seconds)
             raise
         self.lease.release(hold)
         return result
@@ -198,7 +202,7 @@ class Core:
     def join(self) -> Flow[None]:
         """Enter the scope with a new incarnation; the lease is valid when this returns."""
         boot, dataset = secrets.token_hex(16), secrets.token_hex(16)
-        remembered = self.lease.state
+        remembered, after = self.lease.state, int(self.lease.owner.rpartition(":")[2] or 0)
         for attempt in range(1, 2 * ATTEMPTS + 1):
             sent = self.now()
             head = Head("", 0, remembered.dataset, 0, max(remembered.revision, 0), max(remembered.epoch, 0), sent)
@@ -211,7 +215,8 @@ class Core:
                 self.settings,
                 self.version,
                 bootstrap=self.bootstrap,
-                predecessor_dead=self.predecessor_dead,
+                predecessor_dead=self.predecessor_dead and not after,
+                after=after,
             )
             try:
                 reply: base.Reply = yield call
@@ -220,21 +225,36 @@ class Core:
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 2)
                 continue
+            if self.closed:
+                msg = "this coordinator was closed while it joined"
+                raise errors.Closed(msg)
+            if reply.status == "FENCED":
+                self.fenced = base.text(reply.data[0])
             joined = call.parse(reply)
             break
         self.memory.clear()
         self._reclaiming.clear()
         self.fenced = self.lost = None
         self.last_event = joined.last_event
-        self.announced = reply.state.epoch - (reply.state.state is GraceState.ACTIVE)
+        if not after:
+            self.announced = reply.state.epoch - (reply.state.state is GraceState.ACTIVE)
         owner = f"{self.name}:{joined.incarnation}"
         self.lease.joined(owner, reply.state, sent, self.now(), fresh=joined.fresh)
-        yield from self.renew()
-        if self.last_renewal is not None and self.predecessor_dead:
+        yield from self._first_renewal()
+        if self.last_renewal is not None and self.predecessor_dead and not after:
             yield from self.evict(self.last_renewal.lapsed)
         if not self.lease.is_valid(self.now()):
             msg = "joined, but the lease could not be renewed in time: is Redis slower than validity_seconds?"
             raise errors.Unavailable(msg)
+
+    def _first_renewal(self) -> Flow[None]:
+        """Renew once more after the join: tells what is to be done, and gives validity after a repeated join."""
+        for _ in range(ATTEMPTS):
+            try:
+                yield from self.renew()
+            except (errors.OutcomeUnknown, errors.Unavailable):
+                continue
+            return
 
     def renew(self) -> Flow[nodes.Renewed]:
         """Renew the lease once, acknowledging what the view has switched to; never repeated here."""
@@ -273,12 +293,13 @@ class Core:
         if reply.status != "FENCED":
             call.parse(reply)
 
-    def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901  (a table, one case per kind)
+    def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901, PLR0912  (a table, one case per kind)
         """Take an event: it tightens and wakes, it never loosens."""
         owner, here = base.text(event.get("owner", b"")), self.lease.owner
         match kind:
             case "start" | "closing":
-                self.must_renew |= self.lease.told(int(event["revision"]))
+                if self.lease.told(int(event["revision"])):
+                    self.must_renew = True
             case "moved" if owner == here:
                 self.forget(event["client"], base.text(event["to"]), int(event["generation"]))
             case "revoked":
@@ -296,7 +317,8 @@ class Core:
                 self.ended(_period(event))
                 self.must_renew = True
             case "in_force" | "joined" | "end":
-                self.must_renew |= int(event["revision"]) > self.lease.state.revision
+                if int(event["revision"]) > self.lease.state.revision:
+                    self.must_renew = True
             case _:
                 return
         self.wake()

@@ -63,7 +63,7 @@ class LockFlows(Core):
         try:
             self._verdict(Operation.NEW)
         except BaseException:
-            yield from self.uncount_lock(client)
+            yield from self.uncount_lock(client, entry.generation)
             raise
         return Grant(view.owner, entry.generation, view.epoch, Operation.NEW, entry, self._still_good)
 
@@ -130,12 +130,15 @@ class LockFlows(Core):
         finally:
             self.memory.end_switch(client)
 
-    def uncount_lock(self, client: bytes) -> Flow[int | None]:
-        """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
+    def uncount_lock(self, client: bytes, generation: int = 0) -> Flow[int | None]:
+        """One lock less, never below none; the last one drops the right. An unknown count stays unknown.
+
+        With a generation: nothing, if the client is registered under another one by now.
+        """
         yield from self._begin_switch(client)
         try:
             entry = self.memory.get(client)
-            if entry is None or not entry.lock_count:
+            if entry is None or not entry.lock_count or (generation and entry.generation != generation):
                 return entry.lock_count if entry else 0
             entry.lock_count -= 1
             if entry.lock_count == 0:

@@ -143,14 +143,14 @@ def test_before_the_join_nothing_but_tests() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.LEASE_LAPSED, Reason.CLOSED])
 def test_an_invalidated_lease_never_comes_back(reason: Reason) -> None:
-    """Fenced, lost or closed: no renewal of this incarnation extends, and the reason is told; a new join does."""
+    """No renewal of this incarnation extends, and the reason is told; a new join does, unless it was closed."""
     lease = joined()
     lease.invalidate(reason)
     renew(lease, NORMAL, 11.0, 11.1, extended=True)
     assert lease.check(Operation.NEW, 11.1).reason is reason
     assert not lease.is_valid(11.1)
     lease.joined("n1:8", NORMAL, 12.0, 12.1, fresh=True)
-    assert allows(lease, Operation.NEW, 12.1)
+    assert allows(lease, Operation.NEW, 12.1) is (reason is not Reason.CLOSED)
 
 
 # -- the table of the protocol, section 6 --------------------------------------------------------------------------
