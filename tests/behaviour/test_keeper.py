@@ -289,3 +289,38 @@ def test_batches_answer_each_in_order(make: Callable[..., Coordinator]) -> None:
     gone = node.clients.unregister_many(names)
     assert sum(not isinstance(answer, errors.CoordinatorError) for answer in gone) == 440
     assert node.clients.pending_disconnects() == 440
+
+
+def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., Coordinator]) -> None:
+    """An error of the coordinator raised by the callback is a failed callback, not a failed acknowledgement."""
+    calls: queue.Queue[str] = queue.Queue()
+
+    def free(release: Release) -> None:
+        calls.put(release.client_id)
+        if calls.qsize() == 1:
+            message = "raised by a call inside the callback"
+            raise Unavailable(message)
+
+    node = make("n1")
+    node.on_release(free)
+    node.clients.register("a", adapter="nfs")
+    node.clients.unregister("a")
+    assert [calls.get(timeout=BOUND)] == ["a"]
+    assert [calls.get(timeout=BOUND)] == ["a"]
+
+
+def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
+    """The node leaves from within its own callback; the release comes due elsewhere."""
+    freed: queue.Queue[str] = queue.Queue()
+    first, second = make("n1", claim_seconds=1.0), make("n2", claim_seconds=1.0)
+    second.on_release(lambda _: freed.put("n2"))
+
+    def free(_: Release) -> None:
+        freed.put("n1")
+        first.close()
+        freed.put("closed")
+
+    first.on_release(free)
+    first.clients.register("a", adapter="nfs")
+    first.clients.unregister("a")
+    assert [freed.get(timeout=BOUND) for _ in range(3)] == ["n1", "closed", "n2"]
