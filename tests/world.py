@@ -32,7 +32,8 @@ class World:
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         """Use a namespace of its own."""
         self.redis = client
-        self.settings = Settings(namespace=namespace, grace_seconds=GRACE)
+        # The longest op_timeout there may be: real time moves the scope clock too; a stall must not make calls late.
+        self.settings = Settings(namespace=namespace, grace_seconds=GRACE, op_timeout_seconds=1.1)
         self.channel = Channel(Connector(client, self.settings), self.settings)
         self.time = 1000.0
         self.nodes: list[Player] = []

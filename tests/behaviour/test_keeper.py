@@ -32,12 +32,12 @@ BOUND = 20.0
 
 
 def short(namespace: str, **more: Any) -> Settings:
-    """Return the shortest settings that keep the rules."""
+    """Return settings that are short, and keep a lease over a stall of the machine."""
     figures: dict[str, Any] = {
         "grace_seconds": 1.0,
         "heartbeat_seconds": 0.3,
-        "lease_seconds": 2.0,
-        "validity_seconds": 1.6,
+        "lease_seconds": 3.5,
+        "validity_seconds": 3.0,
         "barrier_margin_seconds": 2.1,
         "op_timeout_seconds": 0.4,
     }

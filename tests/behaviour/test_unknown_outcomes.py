@@ -122,7 +122,7 @@ def test_31_a_late_request_does_nothing(world: World) -> None:
     n1 = world.node("n1")
     item = n1.node.registering("c", "nfs", "", 0, None, None)
     late = clients.register(n1.node.keys, n1.node.lease.head(n1.node.now()), [item])
-    world.jump(1)
+    world.jump(2)
     reply = world.channel.run(late)
     assert reply.status == "LATE"
     assert world.redis.exists(world.key("client", "c")) == 0
