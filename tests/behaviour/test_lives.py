@@ -75,7 +75,7 @@ def test_31_an_interrupted_call_leaves_its_tightening_held(world: World, error: 
     n1 = world.node("n1")
 
     def interrupted(call: Call[Any]) -> Any:
-        world.channel.run(call)
+        world.run(call)
         raise error
 
     with pytest.raises(error):
