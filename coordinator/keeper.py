@@ -16,7 +16,6 @@ from coordinator import errors
 from coordinator.calls import releases
 from coordinator.calls.base import BATCH_MAX
 from coordinator.settings import CLAIM_STOP_FRACTION, HOME_PREFERENCE_SECONDS, milliseconds
-from coordinator.values import GraceState
 
 if TYPE_CHECKING:
     from coordinator import calls
@@ -73,24 +72,21 @@ class Keeper:
         node = self.node
         if self._may_claim() and node.lease.is_valid(node.now()):
             times.append(node.lease.node_time(node.next_due_ms))
-        state = node.lease.state
-        deadline = state.reclaim_until_ms or state.cap_ms
-        if state.state is GraceState.ACTIVE and not state.closing and deadline and node.lease.is_valid(node.now()):
-            times.append(max(node.lease.node_time(deadline), self._rearm_at))
+        if node.lease.is_valid(node.now()):
+            times.append(self._period_ends_at())
         return min(times)
+
+    def _period_ends_at(self) -> float:
+        """Return the node time at which this node's timer must move the period; never, while there is nothing to."""
+        state = self.node.lease.state
+        if state.closing or not state.deadline_ms:
+            return float("inf")
+        return max(self.node.lease.node_time(state.deadline_ms), self._rearm_at)
 
     def _step(self) -> Keeping:
         node = self.node
         now = node.now()
-        state = node.lease.state
-        deadline = state.reclaim_until_ms or state.cap_ms
-        if (
-            state.state is GraceState.ACTIVE
-            and not state.closing
-            and deadline
-            and node.lease.is_valid(now)
-            and now >= max(node.lease.node_time(deadline), self._rearm_at)
-        ):
+        if node.lease.is_valid(now) and now >= self._period_ends_at():
             self._rearm_at = now + _REARM_SECONDS
             yield from self._tolerate(node.advance())
         if node.must_renew or now >= self._beat_at or node.lease.acked > self._told:
@@ -113,8 +109,7 @@ class Keeper:
         self._beat_at = node.now() + node.settings.heartbeat_seconds
         if renewed.lapsed:
             yield from self._tolerate(node.evict(renewed.lapsed))
-        ended = node.lease.state.epoch - (node.lease.state.state is GraceState.ACTIVE)
-        if ended > node.announced:
+        if node.lease.state.ended_epoch > node.announced:
             yield from self._tolerate(node.announce_last())
         if renewed.orphans:
             yield from self._tolerate(self._drain())

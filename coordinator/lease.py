@@ -52,6 +52,16 @@ class State:
     reclaim_until_ms: int
     cap_ms: int
 
+    @property
+    def deadline_ms(self) -> int:
+        """When the period ends at the latest, as far as is known (its cap before it is in force); 0 when normal."""
+        return (self.reclaim_until_ms or self.cap_ms) if self.state is GraceState.ACTIVE else 0
+
+    @property
+    def ended_epoch(self) -> int:
+        """The newest epoch whose period is over."""
+        return self.epoch - (self.state is GraceState.ACTIVE)
+
 
 NOTHING = State(0, "", -1, 0, GraceState.NORMAL, 0, in_force=False, closing=False, reclaim_until_ms=0, cap_ms=0)
 
@@ -222,7 +232,7 @@ class Lease:
 
     def _rebuild(self) -> None:
         strict = bool(self._holds) or self._floor > self.state.revision
-        deadline = self.state.reclaim_until_ms or self.state.cap_ms
+        deadline = self.state.deadline_ms
         self.snapshot = _snapshot(
             self.owner,
             self.state,
@@ -273,8 +283,5 @@ class Lease:
 
     def grace_remaining(self, now: float) -> float:
         """Return the seconds to the period's deadline (its cap before it is in force) as of `now`; 0 when normal."""
-        state = self.state
-        deadline = state.reclaim_until_ms or state.cap_ms
-        if state.state is GraceState.NORMAL or not deadline:
-            return 0.0
-        return max(0.0, self.node_time(deadline) - now)
+        deadline = self.state.deadline_ms
+        return max(0.0, self.node_time(deadline) - now) if deadline else 0.0

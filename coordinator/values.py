@@ -79,7 +79,7 @@ class Verdict:
     provisional: bool = False
 
     def raise_for_refusal(self) -> None:
-        """Raise GraceActive, NoGrace, BarrierPending, LeaseLapsed or Closed if the answer is no."""
+        """Raise GraceActive, BarrierPending, LeaseLapsed or Closed if the answer is no."""
         if self.allowed:
             return
         if self.reason is Reason.GRACE_ACTIVE:

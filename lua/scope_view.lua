@@ -1,8 +1,8 @@
 -- scope_view: the whole picture, exact. Read-only.
+-- ARGV[..] adapter   str    adapters to count
 -- Returns  remaining rights, reclaimed clients, in force since, started at, reason, summary of the last period
 --          (epoch, reason, started, duration, reclaimed, forfeited), whom the barrier waits for, up to 10 clients
 --          still expected, members as groups of owner, lease deadline, acked, fence, places as adapter, count
--- ARGV[..] adapter   str    adapters to count
 -- Status   DATA_LOST | FENCED | LATE | VIEW
 -- Retry    safe
 -- Durable  no

@@ -18,7 +18,6 @@ from coordinator.metrics import LockMetrics
 from coordinator.settings import Settings
 from coordinator.values import (
     GracePeriod,
-    GraceState,
     Move,
     Reason,
     client_str,
@@ -237,7 +236,7 @@ class Core:
         self.fenced = self.lost = None
         self.last_event = joined.last_event
         if not after:
-            self.announced = reply.state.epoch - (reply.state.state is GraceState.ACTIVE)
+            self.announced = reply.state.ended_epoch
         owner = f"{self.name}:{joined.incarnation}"
         self.lease.joined(owner, reply.state, sent, self.now(), fresh=joined.fresh)
         yield from self._first_renewal()
@@ -341,8 +340,7 @@ class Core:
         self._announce()
 
     def _announce(self) -> None:
-        state = self.lease.state
-        over = state.epoch - (state.state is GraceState.ACTIVE)
+        over = self.lease.state.ended_epoch
         with self._mutex:
             epochs = sorted(epoch for epoch in self._ended if epoch <= over)
             periods = [self._ended.pop(epoch) for epoch in epochs]

@@ -10,7 +10,6 @@ from coordinator.calls import base, grace, nodes
 from coordinator.lease import Head, State
 from coordinator.values import (
     GracePeriod,
-    GraceState,
     GraceView,
 )
 
@@ -74,15 +73,13 @@ class GraceFlows(Core):
     def grace_view(self) -> Flow[GraceView]:
         """Read the period as Redis has it now."""
         state, view = yield from self.scope_view()
-        active = state.state is GraceState.ACTIVE
-        deadline = (state.reclaim_until_ms or state.cap_ms) if active else 0
         return GraceView(
             state=state.state,
             epoch=state.epoch,
             revision=state.revision,
             in_force=state.in_force,
             closing=state.closing,
-            remaining_seconds=max(0.0, (deadline - state.clock_ms) / 1000) if active else 0.0,
+            remaining_seconds=max(0.0, (state.deadline_ms - state.clock_ms) / 1000),
             expected_clients=view.remaining + view.reclaimed,
             reclaimed_clients=view.reclaimed,
             waiting_for=view.waiting_for or view.sample,
