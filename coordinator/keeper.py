@@ -116,8 +116,12 @@ class Keeper:
 
     def _duties(self) -> Flow[None]:
         if self.node.must_audit:
-            self.node.must_audit = False
-            yield from self.node.audit()
+            self.node.must_audit = False  # before it: what is missed meanwhile asks for another
+            try:
+                yield from self.node.audit()
+            except errors.CoordinatorError:
+                self.node.must_audit = True
+                raise
         yield from self.node.drop_moved()
         yield from self._claim()
         yield from self._renew_claims()

@@ -103,6 +103,23 @@ def test_21_moves_whose_events_were_trimmed_are_found_out(world: World) -> None:
     assert n1.node.memory.get(b"stays") is not None
 
 
+def test_21_an_audit_that_failed_is_done_again(world: World) -> None:
+    """Redis went away in the middle of it: the next round asks again."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.node.must_audit = True
+
+    def away(_: Call[Any]) -> Any:
+        message = "nothing was reached"
+        raise errors.Unavailable(message)
+
+    with pytest.raises(errors.Unavailable):
+        drive(n1.keeper._duties(), away, lambda _: None)
+    assert n1.node.must_audit
+    n1.tick()
+    assert not n1.node.must_audit
+
+
 def test_an_older_registration_never_replaces_a_newer_one() -> None:
     """Replies that arrive out of order leave the newest registration in memory."""
     memory = Memory()
