@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Verdict
+from coordinator.face import only
 from coordinator.flows import Flow, Grant, Node
 from coordinator.keeper import Keeper, Keeping, Wait
 from coordinator.redis_io import Channel, Connector
 from coordinator.sync import drive
-from coordinator.sync_groups import only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,11 @@ log = logging.getLogger("coordinator")
 S = TypeVar("S")
 T = TypeVar("T")
 Flow = Generator["calls.Call[Any] | Sleep", Any, T]
+Event = tuple[str, str, dict[str, bytes]]
+"""One entry of the events stream: its id, its kind, its fields."""
 ATTEMPTS = 3
+EVENTS_KEPT = 1000
+"""lua/include/event.lua keeps at least so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +295,24 @@ class Core:
         reply: base.Reply = yield call
         if reply.status != "FENCED":
             call.parse(reply)
+
+    def hear_all(self, events: Sequence[Event]) -> None:
+        """Take what a read of the stream answered, in order."""
+        if len(events) >= EVENTS_KEPT:
+            self.must_audit = True  # older ones may have been trimmed unread
+        for identifier, kind, event in events:
+            try:
+                self.hear(kind, event)
+            except (KeyError, ValueError):
+                # Of a version that says it otherwise: the next renewal tells what it meant.
+                log.exception("the event %s %s is not understood", identifier, kind)
+                self.must_renew = True
+                self.wake()
+
+    def deaf(self) -> None:
+        """Have the keeper make up for events that could not be read."""
+        self.must_renew = self.must_audit = True
+        self.wake()
 
     def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901, PLR0912  (a table, one case per kind)
         """Take an event: it tightens and wakes, it never loosens."""
