@@ -146,10 +146,10 @@ class NodeMetrics:
         if kind not in {"start", "evicted", "in_force", "closing", "lift"}:
             return
         epoch, at = int(event["epoch"]), int(event["clock"])
-        if epoch != self._epoch:
+        if epoch > self._epoch:
             self._epoch, self._began, self._lost_owner = epoch, {}, ""
-        if kind in self._began:
-            return
+        if epoch < self._epoch or kind in self._began:
+            return  # heard before
         match kind:
             case "start":
                 owner = event["owner"].decode()
@@ -158,7 +158,6 @@ class NodeMetrics:
             case "evicted":
                 if self._lost_owner == event["owner"].decode() and "silent" in event:
                     self._phase("detect", int(event["silent"]))
-                return
             case "in_force":
                 self._step("start", at, "enforce", barrier=True)
             case "closing":

@@ -219,6 +219,7 @@ def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
         node.clients.register("b", adapter="nfs")
     node.grace.start(["a", "z"])
     assert registry.get_sample_value("dittofs_locks_grace_period_active") == 1
+    assert not node.grace.check(Operation.NEW).allowed
     assert 0 < (registry.get_sample_value("dittofs_locks_grace_period_remaining_seconds") or 0) <= 1
     with node.reclaiming("a"):
         pass
@@ -228,6 +229,7 @@ def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
         ("connections_total", {"adapter": "nfs", "event": "connect"}),
         ("connections_total", {"adapter": "nfs", "event": "refused"}),
         ("coordinator_up", {"node": "n1", "scope": "default"}),
+        ("coordinator_refused_total", {"node": "n1", "scope": "default", "reason": "grace_active"}),
     ):
         assert registry.get_sample_value(f"dittofs_{name}", labels) == 1, name
     assert node.grace.wait_normal(BOUND)
