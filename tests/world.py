@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Verdict
 from coordinator.face import only
 from coordinator.flows import Flow, Grant, Node
@@ -105,7 +107,8 @@ class Player:
 
     def __post_init__(self) -> None:
         """Join."""
-        self.metrics = LockMetrics()
+        self.registry = CollectorRegistry()
+        self.metrics = LockMetrics(self.registry)
         self.node = Node(
             self.name,
             self.scope,
@@ -167,6 +170,12 @@ class Player:
     def crash(self) -> None:
         """Stop without a word."""
         self.alive = False
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Read a sample of this node as a scrape shows it."""
+        if name.startswith("coordinator_"):
+            labels.update(node=self.name, scope=self.scope)
+        return self.registry.get_sample_value(f"dittofs_{name}", labels)
 
     # -- what a file server does ----------------------------------------------------------------------------------
 
