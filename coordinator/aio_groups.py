@@ -57,7 +57,7 @@ class AsyncGrace:
 
     def check(self, operation: Operation) -> Verdict:
         """Decide locally whether an operation may go on; no I/O, no lock, nothing allocated when allowed."""
-        return self._node.lease.check(operation, self._node.now())
+        return self._node.check(operation)
 
     async def admit_reclaim(self, client: str | bytes) -> Grant:
         """Ask, once per client, whether it may reclaim here; the grant confirms any number of locks.
@@ -108,7 +108,7 @@ class AsyncGrace:
 
     async def wait_normal(self, timeout: float) -> bool:
         """Wait until new locks are granted; False if that did not happen within `timeout` seconds. No round trip."""
-        return await self._wait(lambda: self.check(Operation.NEW).allowed, timeout)
+        return await self._wait(lambda: self._node.lease.check(Operation.NEW, self._node.now()).allowed, timeout)
 
     async def _wait(self, reached: Callable[[], bool], timeout: float) -> bool:
         deadline = self._node.now() + timeout
