@@ -511,7 +511,7 @@ def run(make: Callable[[], redis.Redis], examples: int, steps: int) -> None:
             stateful_step_count=steps,
             deadline=None,
             database=None,
-            derandomize=True,
+            derandomize=not os.environ.get("MODEL_RANDOM"),
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate] + [Phase.shrink] * bool(os.environ.get("MODEL_SHRINK")),
             report_multiple_bugs=False,
