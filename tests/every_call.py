@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coordinator import script
@@ -38,7 +39,7 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
         grace.roster(keys, head, "expected", ("", "0"), 10),
         nodes.join(
             keys,
-            head,
+            replace(head, owner="", not_after_ms=0, writes=0),
             node.name,
             "boot",
             "dataset",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from coordinator import BarrierPending, CoordinatorError, Fenced, GraceState, StaleGrant
+from coordinator.sync import drive
 from tests.every_call import every_call
 
 if TYPE_CHECKING:
+    from coordinator.calls import Call
     from tests.world import Player, World
 
 LAPSE = 9.5
@@ -141,8 +143,8 @@ def test_17_the_newer_process_wins(world: World) -> None:
 
 
 @pytest.mark.parametrize("told_by", ["its keeper", "a call"])
-def test_17_the_older_process_does_not_rejoin(world: World, told_by: str) -> None:
-    """Its keeper ends: no join, however long it lives on; the newer one's owner and lease stay what they are."""
+def test_17_the_older_process_does_not_rejoin(world: World, monkeypatch: pytest.MonkeyPatch, told_by: str) -> None:
+    """Its keeper ends: nothing is sent any more, however long it lives on; the newer one stays what it is."""
     old, n2, new = two_lives(world)
     lives = world.redis.hget(world.key("meta"), "incarnation")
     first, owner = old.owner, new.owner
@@ -150,7 +152,14 @@ def test_17_the_older_process_does_not_rejoin(world: World, told_by: str) -> Non
     if told_by == "a call":
         with pytest.raises(Fenced):
             old.view()
-    world.pass_time(3 * LAPSE)
+    else:
+        world.pass_time(1)
+    sent: list[Call[Any]] = []
+    monkeypatch.setattr(old, "send", sent.append)
+    world.pass_time(2 * LAPSE)
+    assert sent == []
+    with pytest.raises(Fenced, match="superseded"):
+        drive(old.node.join(), world.run, lambda _: None)  # although its keeper never asks
     assert (old.node.fenced, old.owner) == ("superseded", first)
     assert world.redis.hget(world.key("meta"), "incarnation") == lives
     _, view = n2.run(n2.node.scope_view())
