@@ -1,0 +1,77 @@
+"""Make each deliberate break of breaks.toml in a copy of the project and see the named test fail.
+
+`python tools/mutants.py [WORDS]`: only the breaks whose rule contains the words. Exits 1 if a break went unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIST = Path(__file__).with_name("breaks.toml")
+SECONDS_MAX = 600
+FAILED = 1
+"""Exit status of pytest when tests ran and one of them failed."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """One change that must not go unnoticed."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    test: str
+    """Name of a test, or the beginning of the names of several; `model`: tests/model."""
+
+
+def breaks() -> list[Break]:
+    """Return the list."""
+    return [Break(**entry) for entry in tomllib.loads(LIST.read_text(encoding="utf-8"))["break"]]
+
+
+def is_noticed(broken: Break) -> bool:
+    """Make the break in a copy and tell whether its test fails there (on fakeredis)."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for name in ("coordinator", "lua", "tests", "tools"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, copy)
+        path = copy / broken.file
+        path.write_text(path.read_text(encoding="utf-8").replace(broken.old, broken.new), encoding="utf-8")
+        where, which = ("model", "") if broken.test == "model" else ("", f"{broken.test} and ")
+        command = [sys.executable, "-m", "pytest", "-x", f"tests/{where}", "-k", f"{which}not real"]
+        run = subprocess.run(
+            command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, check=False,
+            text=True, timeout=SECONDS_MAX,
+        )  # fmt: skip
+        if run.returncode not in {0, FAILED}:
+            sys.stderr.write(run.stdout + run.stderr)
+        return run.returncode == FAILED
+
+
+def main(words: str) -> int:
+    """Try the breaks, print a line each."""
+    chosen = [broken for broken in breaks() if words in broken.rule]
+    unnoticed = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for broken, noticed in zip(chosen, pool.map(is_noticed, chosen), strict=True):
+            unnoticed += not noticed
+            sys.stdout.write(f"{'noticed  ' if noticed else 'UNNOTICED'}  {broken.rule}  ({broken.test})\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen) - unnoticed} of {len(chosen)} breaks were noticed\n")
+    return int(unnoticed > 0 or not chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main(" ".join(sys.argv[1:])))
