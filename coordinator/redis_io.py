@@ -27,13 +27,16 @@ ADVICE = {
     "MISCONF": "Redis cannot persist: look at its log and disk",
     "NOREPLICAS": "too few replicas are connected: repair them",
     "BUSY": "Redis is busy with a script that is not ours: find who runs it",
-    "NOPERM": "the ACL user lacks a right: grant it (see the message)",
+    "NOPERM": "the ACL user lacks a right: give it those of deploy/redis/users.acl, for the keys of the namespace",
     "NOAUTH": "Redis asks for a password: put it into the URL",
     "WRONGPASS": "user name or password is wrong: correct the URL",
     "CLUSTERDOWN": "the cluster is down: repair it",
     "TRYAGAIN": "the cluster moves slots: wait",
 }
 
+
+# A command inside a script that the user may not run is no NOPERM; the first text is Redis 7.0's.
+_REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 
 # redis-py takes the code out of the message of some errors and answers a class of its own instead.
 _CODES: tuple[tuple[type[redis.RedisError], str], ...] = (
@@ -63,6 +66,10 @@ def answered(error: redis.ResponseError) -> errors.CoordinatorError:
     code = _code(error)
     if code in ADVICE:
         return errors.Unavailable(f"{ADVICE[code]} ({error})")
+    if str(error).startswith(_REFUSED_IN_SCRIPT):
+        # What stood before the refused command was done. A repeat would be taken for one of a request that was
+        # answered, so it is neither Unavailable nor OutcomeUnknown, which are sent again.
+        return errors.ContractBroken(f"a script stopped half-way: {ADVICE['NOPERM']} ({error})")
     return errors.ContractBroken(f"Redis answered an error that no script of this version gives: {error}")
 
 
@@ -85,6 +92,7 @@ class Connector:
             retry_on_error=[],
             socket_timeout=timeout,
             socket_connect_timeout=self._settings.op_timeout_seconds,
+            driver_info=None,  # no CLIENT SETINFO: Redis 7.0 has none, so an ACL file for it cannot grant it
         )
         for name in ("maint_notifications_config", "maint_notifications_pool_handler", "himself"):
             arguments.pop(name, None)
@@ -183,7 +191,8 @@ class Events:
             raw = connection.read_response()
         except (redis.RedisError, OSError) as error:
             connection.disconnect()  # type: ignore[no-untyped-call]
-            raise errors.Unavailable(str(error)) from error
+            msg = f"{ADVICE.get(_code(error), 'events cannot be read')} ({error})"
+            raise errors.Unavailable(msg) from error
         except BaseException:
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise
