@@ -335,15 +335,19 @@ class Coordinator:
             log.exception("the keeper of %s ended: its lease runs out", self.owner)
 
     def _listen(self, events: redis_io.Events) -> None:
-        after = self._node.last_event
+        after, hears = self._node.last_event, True
         while not self._stopped.is_set():
             try:
                 batch = events.read(after)
-            except errors.Unavailable:
+            except errors.Unavailable as error:
+                if hears and not self._stopped.is_set():
+                    log.warning("%s hears no events and learns by heartbeats only: %s", self.owner, error)
+                hears = False
                 self._stopped.wait(self._settings.op_timeout_seconds / 2)
                 self._node.must_renew = self._node.must_audit = True
                 self._woken.set()
                 continue
+            hears = True
             if len(batch) >= redis_io.EVENTS_KEPT:
                 self._node.must_audit = True  # older ones may have been trimmed unread
             for identifier, kind, event in batch:
