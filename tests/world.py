@@ -32,13 +32,13 @@ FAR_AHEAD = 10**15
 class World:
     """The server, the clock of all, and the nodes."""
 
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
-        """Use a namespace of its own."""
+    def __init__(self, client: redis.Redis, namespace: str, product: redis.Redis) -> None:
+        """Use a namespace of its own. `client` is the test's, to look and to drive time; the nodes use `product`."""
         self.redis = client
         self.settings = Settings(namespace=namespace, grace_seconds=GRACE)
         self.frozen = True
         """The machine's clock does not move the scope's: only jump does."""
-        self.channel = Channel(Connector(client, self.settings), self.settings)
+        self.channel = Channel(Connector(product, self.settings), self.settings)
         self.time = 1000.0
         self.nodes: list[Player] = []
 
