@@ -1,6 +1,7 @@
 """Shared lock recovery for DittoFS nodes: grace periods and client registrations in Redis."""
 
 from coordinator._version import __version__
+from coordinator.aio import AsyncCoordinator
 from coordinator.errors import (
     BarrierPending,
     ClientReleasing,
@@ -42,6 +43,7 @@ from coordinator.values import (
 )
 
 __all__ = [
+    "AsyncCoordinator",
     "BarrierPending",
     "ClientRegistration",
     "ClientReleasing",

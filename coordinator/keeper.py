@@ -130,8 +130,7 @@ class Keeper:
         """Run a duty; what it could not do is tried again at the next heartbeat, whose renewal tells what is wrong."""
         try:
             yield from flow
-        except errors.CoordinatorError as error:
-            self.node.metrics.error(type(error).__name__)
+        except errors.CoordinatorError:
             soon = self.node.now() + self.node.settings.op_timeout_seconds * random.uniform(0.5, 1.0)  # noqa: S311
             self._beat_at = min(max(self._beat_at, self.node.now()), soon)
             if self.node.fenced is not None:

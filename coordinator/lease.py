@@ -249,6 +249,11 @@ class Lease:
         with self._mutex:
             return self._floor
 
+    @property
+    def closed(self) -> bool:
+        """Whether its node left or was abandoned: what it knows is of the past."""
+        return self._dead is Reason.CLOSED
+
     def is_valid(self, now: float) -> bool:
         """Tell whether the lease was renewed in time."""
         return now < self.snapshot.valid_until

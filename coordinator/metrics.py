@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from coordinator import clock
+from coordinator._version import __version__
 from coordinator.errors import InvalidArgument
-from coordinator.values import GraceState
+from coordinator.node_metrics import OTHER, NodeMetrics
 
 if TYPE_CHECKING:
-    from coordinator.lease import State
+    from coordinator.lease import Lease
 
 SHARES_MAX = 100
-OTHER = "_other"
 TYPES = ("shared", "exclusive")
 STATUSES = ("granted", "denied", "deadlock")
 RELEASE_REASONS = ("explicit", "timeout", "disconnect", "grace_expired")
 LIMIT_TYPES = ("file", "client", "total", "adapter")
-CONNECTION_EVENTS = ("connect", "disconnect", "cancel", "release", "refused")
 BLOCKING_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60)
 HOLD_BUCKETS = (0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
+CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+BARRIER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+FAILOVER_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 600, 3600)
 
 __all__ = ["LockMetrics"]
 
@@ -36,7 +38,7 @@ def _closed(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 class LockMetrics:
-    """All families of one node. Without a registry they are kept and not exported."""
+    """All families of one process. Without a registry they are kept and not exported."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Create the families in `registry`."""
@@ -44,7 +46,8 @@ class LockMetrics:
         r = registry
         self._mutex = threading.Lock()
         self._shares: set[str] = set()
-        self._remaining: Callable[[float], float] = lambda _: 0.0
+        self._nodes: dict[tuple[str, str], NodeMetrics] = {}
+        """Replaced whole, so that a scrape reads it without a lock."""
         locks = "dittofs_locks_"
         self.acquire = Counter(
             f"{locks}acquire_total", "Lock requests by outcome.", ["share", "type", "status"], registry=r
@@ -79,23 +82,53 @@ class LockMetrics:
         self.connection_events = Counter(
             "dittofs_connections_total", "Client connection events.", ["adapter", "event"], registry=r
         )
-        own = "dittofs_coordinator_"
-        self.members = Gauge(f"{own}members", "Members of the scope.", registry=r)
-        self.waiting = Gauge(f"{own}waiting_for", "Members that hold up the barrier.", registry=r)
-        self.due = Gauge(f"{own}due", "Releases that wait.", registry=r)
-        self.errors_total = Counter(
-            f"{own}redis_errors_total", "Calls that failed in the keeper, tried again.", ["kind"], registry=r
+        own, here = "dittofs_coordinator_", ["node", "scope"]
+        self.build_info = Gauge(f"{own}build_info", "1, with the version of this library.", ["version"], registry=r)
+        self.up = Gauge(f"{own}up", "1 while joined with a valid lease: safe to admit new locks.", here, registry=r)
+        self.epoch = Gauge(f"{own}epoch", "Serial number of the last grace period.", here, registry=r)
+        self.lease_remaining = Gauge(
+            f"{own}lease_remaining_seconds", "Seconds of validity left of the lease.", here, registry=r
         )
-        self.releases_total = Counter(
-            f"{own}releases_total", "Release callbacks by reason and outcome.", ["reason", "outcome"], registry=r
+        self.in_force = Gauge(f"{own}in_force", "1 while a grace period is in force.", here, registry=r)
+        self.members = Gauge(f"{own}members", "Members of the scope, as of the last renewal.", here, registry=r)
+        self.waiting_for = Gauge(
+            f"{own}waiting_for", "Members that hold up a barrier, as of the last renewal.", here, registry=r
         )
-        self.refused_total = Counter(f"{own}refused_total", "Local checks that were refused.", ["reason"], registry=r)
-        self.data_loss = Counter(f"{own}data_loss_total", "Times that lost data were noticed.", registry=r)
-        for status in ("granted", "denied"):
-            self.reclaim.labels(status)
+        self.due = Gauge(f"{own}due", "Releases that wait in the scope, as of the last renewal.", here, registry=r)
+        self.redis_calls = Histogram(
+            f"{own}redis_call_seconds",
+            "How long a round trip took, however it ended.",
+            [*here, "script"],
+            buckets=CALL_BUCKETS,
+            registry=r,
+        )
+        self.redis_errors = Counter(f"{own}redis_errors_total", "Round trips that failed.", [*here, "kind"], registry=r)
+        self.barriers = Histogram(
+            f"{own}barrier_seconds",
+            "How long a start or a close waited for all members.",
+            here,
+            buckets=BARRIER_BUCKETS,
+            registry=r,
+        )
+        self.failovers = Histogram(
+            f"{own}failover_seconds",
+            "How long each phase of a lost node's or a hand-off's recovery took.",
+            [*here, "phase"],
+            buckets=FAILOVER_BUCKETS,
+            registry=r,
+        )
+        self.release_outcomes = Counter(
+            f"{own}releases_total", "Release callbacks by outcome.", [*here, "reason", "outcome"], registry=r
+        )
+        self.refusals = Counter(f"{own}refused_total", "Local checks that were refused.", [*here, "reason"], registry=r)
+        self.data_losses = Counter(f"{own}data_loss_total", "Times that lost data were noticed.", here, registry=r)
+        self.build_info.labels(__version__).set(1)
         for kind in LIMIT_TYPES:
             self.limit_hits.labels(kind)
-        self.grace_remaining.set_function(lambda: self._remaining(clock.now()))
+        self.grace_active.set_function(lambda: any(node.grace_active for node in self._nodes.values()))
+        self.grace_remaining.set_function(
+            lambda: max((node.grace_remaining for node in self._nodes.values()), default=0.0)
+        )
 
     @classmethod
     def disabled(cls) -> LockMetrics:
@@ -150,59 +183,53 @@ class LockMetrics:
         """Count a deadlock."""
         self.deadlock.inc()
 
-    # -- what the coordinator feeds --------------------------------------------------------------------------------
+    # -- what a coordinator feeds ----------------------------------------------------------------------------------
 
-    def set_grace(self, state: State, remaining: Callable[[float], float]) -> None:
-        """Take the present state; `remaining` answers seconds for a node time."""
-        self._remaining = remaining
-        self.grace_active.set(state.state is GraceState.ACTIVE)
+    def bind(  # noqa: PLR0913  (the labels, and what a scrape reads)
+        self,
+        node: str,
+        scope: str,
+        adapters: Iterable[str],
+        *,
+        lease: Lease,
+        clients: Callable[[], Mapping[str, int]],
+        now: Callable[[], float],
+    ) -> NodeMetrics:
+        """Return what the coordinator of `node` in `scope` feeds; it replaces an earlier one of the same name."""
+        bound = NodeMetrics(self, node, scope, adapters, lease=lease, clients=clients, now=now)
+        with self._mutex:
+            self._nodes = {**self._nodes, (node, scope): bound}
+        for adapter in adapters:
+            self.connections.labels(adapter).set_function(functools.partial(self._clients, adapter))
+        return bound
 
-    def set_scope(self, members: int, waiting: int, due: int, clients: Mapping[str, int]) -> None:
-        """Take what a renewal told."""
-        self.members.set(members)
-        self.waiting.set(waiting)
-        self.due.set(due)
-        for adapter, count in clients.items():
-            self.connections.labels(adapter).set(count)
-
-    def connection(self, adapter: str, event: str) -> None:
-        """Count a connection event: connect, disconnect, cancel, release or refused."""
-        self.connection_events.labels(adapter, _closed("event", event, CONNECTION_EVENTS)).inc()
-
-    def release(self, adapter: str, reason: str, outcome: str) -> None:
-        """Count a release callback: done, stale or failed."""
-        self.releases_total.labels(reason, outcome).inc()
-        if outcome == "done" and adapter:
-            self.connection(adapter, "release")
-
-    def reclaimed(self, *, granted: bool) -> None:
-        """Count an admission that was refused or a completion."""
-        self.reclaim.labels("granted" if granted else "denied").inc()
-
-    def refused(self, reason: str) -> None:
-        """Count a local check that was refused."""
-        self.refused_total.labels(reason).inc()
-
-    def error(self, kind: str) -> None:
-        """Count a duty that failed and is tried again."""
-        self.errors_total.labels(kind).inc()
-
-    def data_lost(self) -> None:
-        """Count lost data that was noticed."""
-        self.data_loss.inc()
+    def _clients(self, adapter: str) -> int:
+        return sum(node.clients(adapter) for node in self._nodes.values())
 
 
-class _Disabled(LockMetrics):
-    """Accepts every call of LockMetrics and does nothing."""
+class _Nothing:
+    """Answers every method but those of the class itself by one that does nothing."""
 
     def __init__(self) -> None:
         """Create no family."""
 
     def __getattribute__(self, name: str) -> Any:
-        """Answer every method of LockMetrics by one that does nothing."""
-        if name.startswith("__"):
+        """Answer."""
+        if name.startswith("__") or name in type(self).__dict__:
             return object.__getattribute__(self, name)
         return _nothing
+
+
+class _DisabledNode(_Nothing, NodeMetrics):
+    """Accepts every call of NodeMetrics and does nothing."""
+
+
+class _Disabled(_Nothing, LockMetrics):
+    """Accepts every call of LockMetrics and does nothing."""
+
+    def bind(self, *_: object, **__: object) -> NodeMetrics:
+        """Return what does nothing either."""
+        return _DisabledNode()
 
 
 def _nothing(*_: object, **__: object) -> None:

@@ -1,10 +1,16 @@
-"""The only module that imports redis: runs one call on a connection, reads events, maps errors."""
+"""Round trips with redis-py: one call on a connection, events, and what each of its errors means.
+
+Only this module and its asyncio twin, redis_aio.py, import redis.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.asyncio.sentinel
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -16,6 +22,7 @@ from coordinator.settings import CLOCK_STEP_MAX_SECONDS
 
 if TYPE_CHECKING:
     from coordinator.calls import Call
+    from coordinator.flows import Event
     from coordinator.keys import Keys
     from coordinator.settings import Settings
 
@@ -61,6 +68,10 @@ def _code(error: BaseException) -> str:
     return next((code for kind, code in _CODES if isinstance(error, kind)), first)
 
 
+LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
+"""What ends a connection: before the send nothing was executed, after it the outcome is not known."""
+
+
 def answered(error: redis.ResponseError) -> errors.CoordinatorError:
     """Map an error that Redis answered: nothing was executed, or script and library differ."""
     code = _code(error)
@@ -73,21 +84,49 @@ def answered(error: redis.ResponseError) -> errors.CoordinatorError:
     return errors.ContractBroken(f"Redis answered an error that no script of this version gives: {error}")
 
 
+def unconnected(error: Exception) -> errors.CoordinatorError:
+    """Map what went wrong before anything was sent."""
+    if isinstance(error, redis.ResponseError):
+        return answered(error)
+    advice = ADVICE.get(_code(error), "Redis cannot be reached: check that it runs and the URL")
+    return errors.Unavailable(f"{advice} ({error})")
+
+
+def unanswered(error: Exception) -> errors.CoordinatorError:
+    """Map what went wrong after the send: the call was executed or not, unless Redis refused the whole session."""
+    if isinstance(error, exceptions.BusyLoadingError | exceptions.AuthenticationError):
+        return errors.Unavailable(f"{ADVICE.get(_code(error), ADVICE['LOADING'])} ({error})")
+    return errors.OutcomeUnknown(f"sent to Redis, but no answer came ({error}): repeating the same call is safe")
+
+
+def unread(error: Exception) -> errors.Unavailable:
+    """Map what went wrong with a read of events, which changes nothing."""
+    return errors.Unavailable(f"{ADVICE.get(_code(error), 'events cannot be read')} ({error})")
+
+
+def command(call: Call[Any], *, whole: bool = False) -> tuple[Any, ...]:
+    """Return the call as a command: by the script's address, or `whole` when Redis has not got it."""
+    by = ("EVAL", call.script.source) if whole else ("EVALSHA", call.script.sha)
+    return (*by, len(call.keys), *call.keys, *call.args)
+
+
 class Connector:
     """Makes pools of their own from a user's client, which is never changed nor closed."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: redis.Redis | redis.asyncio.Redis, settings: Settings) -> None:
         """Take the class and arguments of the client's pool, without its retry."""
-        self._pool = client.connection_pool
+        self._pool: Any = client.connection_pool
         self._settings = settings
 
-    def pool(self, *, timeout: float) -> redis.ConnectionPool:
+    def pool(self, *, timeout: float) -> Any:
         """Return a new pool whose reads time out after `timeout` seconds."""
+        asynchronous = isinstance(self._pool, redis.asyncio.ConnectionPool)
+        retry = redis.asyncio.retry.Retry if asynchronous else Retry
         arguments = dict(self._pool.connection_kwargs)
         arguments.update(
             protocol=2,
             decode_responses=False,
-            retry=Retry(NoBackoff(), 0),
+            retry=retry(NoBackoff(), 0),
             retry_on_timeout=False,
             retry_on_error=[],
             socket_timeout=timeout,
@@ -97,9 +136,9 @@ class Connector:
         for name in ("maint_notifications_config", "maint_notifications_pool_handler", "himself"):
             arguments.pop(name, None)
         pool = self._pool
-        if isinstance(pool, SentinelConnectionPool):
+        if isinstance(pool, SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
             arguments.pop("connection_pool", None)
-            made: redis.ConnectionPool = type(pool)(
+            return type(pool)(
                 pool.service_name,
                 pool.sentinel_manager,
                 is_master=pool.is_master,
@@ -107,10 +146,7 @@ class Connector:
                 connection_class=pool.connection_class,
                 **arguments,
             )
-            return made
-        return type(self._pool)(
-            connection_class=self._pool.connection_class, max_connections=self._pool.max_connections, **arguments
-        )
+        return type(pool)(connection_class=pool.connection_class, max_connections=pool.max_connections, **arguments)
 
 
 class Channel:
@@ -122,42 +158,30 @@ class Channel:
 
     def run(self, call: Call[Any]) -> Reply:
         """Send the call once. Raises Unavailable, OutcomeUnknown or ContractBroken."""
-        arguments = (len(call.keys), *call.keys, *call.args)
         try:
-            raw = self._command("EVALSHA", call.script.sha, *arguments)
-        except exceptions.NoScriptError:
             try:
-                raw = self._command("EVAL", call.script.source, *arguments)
-            except redis.ResponseError as error:
-                raise answered(error) from error
+                raw = self._command(command(call))
+            except exceptions.NoScriptError:
+                raw = self._command(command(call, whole=True))
         except redis.ResponseError as error:
             raise answered(error) from error
         return read(call.script, raw)
 
-    def _command(self, *command: Any) -> Any:
+    def _command(self, words: tuple[Any, ...]) -> Any:
         try:
             connection = self._pool.get_connection()
-        except redis.ResponseError as error:
-            raise answered(error) from error
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            code = _code(error)
-            advice = ADVICE.get(code, "Redis cannot be reached: check that it runs and the URL")
-            msg = f"{advice} ({error})"
-            raise errors.Unavailable(msg) from error
+        except (redis.ResponseError, *LOST) as error:
+            raise unconnected(error) from error
         try:
-            connection.send_command(*command)  # type: ignore[no-untyped-call]
+            connection.send_command(*words)
             return connection.read_response()
         except redis.ResponseError:
             raise
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            connection.disconnect()  # type: ignore[no-untyped-call]
-            if isinstance(error, exceptions.BusyLoadingError | exceptions.AuthenticationError):
-                msg = f"{ADVICE.get(_code(error), ADVICE['LOADING'])} ({error})"
-                raise errors.Unavailable(msg) from error
-            msg = f"sent to Redis, but no answer came ({error}): repeating the same call is safe"
-            raise errors.OutcomeUnknown(msg) from error
+        except LOST as error:
+            connection.disconnect()
+            raise unanswered(error) from error
         except BaseException:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            connection.disconnect()
             raise
         finally:
             self._pool.release(connection)
@@ -167,8 +191,24 @@ class Channel:
         self._pool.disconnect()
 
 
-EVENTS_KEPT = 1000
-"""lua/include/event.lua keeps at least so many."""
+def block_seconds(settings: Settings) -> float:
+    """Return how long a blocking read of events waits: no longer than a node may be without a renewal."""
+    return min(settings.heartbeat_seconds, CLOCK_STEP_MAX_SECONDS)
+
+
+def reading(key: bytes, after: str, block: float) -> tuple[Any, ...]:
+    """Return the command that waits for events after the id `after`."""
+    return ("XREAD", "BLOCK", int(block * 1000), "STREAMS", key, after)
+
+
+def events_of(raw: Any) -> list[Event]:
+    """Parse what XREAD answered: id, kind and fields of each event."""
+    events = []
+    for identifier, fields in raw[0][1] if raw else ():
+        pairs = iter(fields)
+        event = {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
+        events.append((identifier.decode(), event["kind"].decode(), event))
+    return events
 
 
 class Events:
@@ -176,36 +216,27 @@ class Events:
 
     def __init__(self, connector: Connector, keys: Keys, settings: Settings) -> None:
         """Own a pool whose time-out is the block plus `op_timeout_seconds`."""
-        self._block = min(settings.heartbeat_seconds, CLOCK_STEP_MAX_SECONDS)
+        self._block = block_seconds(settings)
         self._pool = connector.pool(timeout=self._block + settings.op_timeout_seconds)
         self._key = keys.key("events")
 
-    def read(self, after: str) -> list[tuple[str, str, dict[str, bytes]]]:
-        """Return events after the id `after` (id, kind, fields), none when the block ran out. Raises Unavailable."""
+    def read(self, after: str) -> list[Event]:
+        """Return events after the id `after`, none when the block ran out. Raises Unavailable."""
         try:
             connection = self._pool.get_connection()
         except (redis.RedisError, OSError) as error:
-            raise errors.Unavailable(str(error)) from error
+            raise unread(error) from error
         try:
-            connection.send_command("XREAD", "BLOCK", int(self._block * 1000), "STREAMS", self._key, after)  # type: ignore[no-untyped-call]
-            raw = connection.read_response()
+            connection.send_command(*reading(self._key, after, self._block))
+            return events_of(connection.read_response())
         except (redis.RedisError, OSError) as error:
-            connection.disconnect()  # type: ignore[no-untyped-call]
-            msg = f"{ADVICE.get(_code(error), 'events cannot be read')} ({error})"
-            raise errors.Unavailable(msg) from error
+            connection.disconnect()
+            raise unread(error) from error
         except BaseException:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            connection.disconnect()
             raise
         finally:
             self._pool.release(connection)
-        if not raw:
-            return []
-        events = []
-        for identifier, fields in raw[0][1]:
-            pairs = iter(fields)
-            event = {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
-            events.append((identifier.decode(), event["kind"].decode(), event))
-        return events
 
     def close(self) -> None:
         """Close the pool; a blocked read fails."""

@@ -9,6 +9,8 @@ from coordinator.errors import InvalidArgument, SettingsError
 from coordinator.values import NODE_NAME
 
 CLOCK_STEP_MAX_SECONDS = 2.0
+CLOCK_DRIFT_MAX = 0.01
+"""How much slower than the clock of Redis' machine a node's may run."""
 HOME_PREFERENCE_SECONDS = 0.25
 CLAIM_STOP_FRACTION = 0.65
 RETENTION_MIN_SECONDS = 1.0
@@ -68,6 +70,15 @@ class Settings:
                 "barrier_margin_seconds",
                 self.barrier_margin_seconds > CLOCK_STEP_MAX_SECONDS,
                 f"must exceed {CLOCK_STEP_MAX_SECONDS}, the greatest step of the scope clock",
+            ),
+            (
+                "barrier_margin_seconds",
+                self.validity_seconds / (1 - CLOCK_DRIFT_MAX) + CLOCK_STEP_MAX_SECONDS
+                < self.lease_seconds + self.barrier_margin_seconds,
+                (
+                    f"plus lease_seconds={self.lease_seconds} must exceed validity_seconds={self.validity_seconds} "
+                    f"on a clock that runs {CLOCK_DRIFT_MAX:.0%} slow, plus the greatest step, {CLOCK_STEP_MAX_SECONDS}"
+                ),
             ),
             (
                 "op_timeout_seconds",

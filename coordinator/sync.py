@@ -12,19 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors, redis_io
-from coordinator._version import __version__
-from coordinator.flows import Grant, Node, Sleep
-from coordinator.keeper import Keeper, Wait
-from coordinator.metrics import LockMetrics
-from coordinator.settings import Settings
-from coordinator.sync_groups import Clients, Grace, only
-from coordinator.values import (
-    GracePeriod,
-    Move,
-    Reason,
-    Release,
-    client_bytes,
-)
+from coordinator.face import CLOSE_WAIT_SECONDS, CLOSED, Face, only
+from coordinator.flows import Grant, Sleep
+from coordinator.keeper import Wait
+from coordinator.sync_groups import Clients, Grace
+from coordinator.values import Reason, client_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -33,10 +25,11 @@ if TYPE_CHECKING:
 
     from coordinator.calls.releases import Claim
     from coordinator.flows import Flow
+    from coordinator.metrics import LockMetrics
+    from coordinator.settings import Settings
 
 T = TypeVar("T")
 RELEASE_WORKERS = 4
-CLOSE_WAIT_SECONDS = 5.0
 
 log = logging.getLogger("coordinator")
 
@@ -61,7 +54,7 @@ def drive(flow: Generator[Any, Any, T], run: Callable[[Any], Any], pause: Callab
             error = caught
 
 
-class Coordinator:
+class Coordinator(Face):
     """One node's share in the lock recovery of a scope. Thread-safe; a context manager: join ... leave."""
 
     def __init__(  # noqa: PLR0913  (the pinned signature)
@@ -80,17 +73,9 @@ class Coordinator:
         `bootstrap`: a scope without data is a new installation and starts as normal; without it such a scope begins
         with a full grace. `predecessor_dead`: the process that had this node name before is certainly dead.
         """
-        self._settings = settings or Settings()
-        self._node = Node(
-            node,
-            scope,
-            self._settings,
-            metrics or LockMetrics.disabled(),
-            bootstrap=bootstrap,
-            predecessor_dead=predecessor_dead,
-            version=__version__,
-        )
-        self._keeper = Keeper(self._node)
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
         self._connector = redis_io.Connector(redis, self._settings)
         self._channel: redis_io.Channel | None = None
         self._threads: list[threading.Thread] = []
@@ -99,15 +84,6 @@ class Coordinator:
         self._running: dict[bytes, Future[None]] = {}
         self._own = threading.local()
         self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._woken = threading.Event()
-        self._stopped = threading.Event()
-        self._release: Callable[[Release], object] | None = None
-        self._grace_end: Callable[[GracePeriod], object] | None = None
-        self._move: Callable[[Move], object] | None = None
-        self._node.wake = self._woken.set
-        self._node.on_claims = self._begin_releases
-        self._node.on_period = lambda period: self._callback(self._grace_end, period)
-        self._node.on_move = lambda move: self._callback(self._move, move)
         self.grace = Grace(self)
         self.clients = Clients(self)
 
@@ -135,16 +111,6 @@ class Coordinator:
         )
 
     # -- life -------------------------------------------------------------------------------------------------------
-
-    @property
-    def owner(self) -> str:
-        """The owner token of this incarnation, `node:incarnation`."""
-        return self._node.lease.owner
-
-    @property
-    def fenced(self) -> str | None:
-        """Why this incarnation is fenced, or None."""
-        return self._node.fenced
 
     def start(self) -> Self:
         """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
@@ -259,20 +225,8 @@ class Coordinator:
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
-    def on_release(self, callback: Callable[[Release], object]) -> None:
-        """Set what frees a client's locks: at least once, by one node at a time; raising means again later."""
-        self._release = callback
-        self._node.claims_releases = True
-        self._node.must_renew = True
+    def _wake(self) -> None:
         self._woken.set()
-
-    def on_grace_end(self, callback: Callable[[GracePeriod], object]) -> None:
-        """Set what is called once per epoch when its period has ended."""
-        self._grace_end = callback
-
-    def on_move(self, callback: Callable[[Move], object]) -> None:
-        """Set what is called when a client moved away (`registered`) or its old node died (`lost`)."""
-        self._move = callback
 
     def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
         if function is not None:
@@ -317,8 +271,7 @@ class Coordinator:
 
     def _run(self, flow: Flow[T]) -> T:
         if self._channel is None or self._node.closed:
-            msg = "this coordinator is not started or was closed: start() it, or make a new one"
-            raise errors.Closed(msg)
+            raise errors.Closed(CLOSED)
         return drive(flow, self._channel.run, time.sleep)
 
     def _keep(self, channel: redis_io.Channel) -> None:
@@ -335,28 +288,14 @@ class Coordinator:
             log.exception("the keeper of %s ended: its lease runs out", self.owner)
 
     def _listen(self, events: redis_io.Events) -> None:
-        after, hears = self._node.last_event, True
+        after = self._node.last_event
         while not self._stopped.is_set():
             try:
-                batch = events.read(after)
+                heard = events.read(after)
             except errors.Unavailable as error:
-                if hears and not self._stopped.is_set():
-                    log.warning("%s hears no events and learns by heartbeats only: %s", self.owner, error)
-                hears = False
                 self._stopped.wait(self._settings.op_timeout_seconds / 2)
-                self._node.must_renew = self._node.must_audit = True
-                self._woken.set()
+                self._node.deaf(error)
                 continue
-            hears = True
-            if len(batch) >= redis_io.EVENTS_KEPT:
-                self._node.must_audit = True  # older ones may have been trimmed unread
-            for identifier, kind, event in batch:
-                after = identifier
-                try:
-                    self._node.hear(kind, event)
-                except (KeyError, ValueError):
-                    # Of a version that says it otherwise: the next renewal tells what it meant.
-                    log.exception("the event %s %s is not understood", identifier, kind)
-                    self._node.must_renew = True
-                    self._woken.set()
+            self._node.hear_all(heard)
+            after = heard[-1][0] if heard else after
         events.close()

@@ -1,4 +1,7 @@
-"""`node.grace` and `node.clients` of the synchronous face: a line per operation."""
+"""`node.grace` and `node.clients` of the synchronous face.
+
+Written by tools/sync_twin.py from aio_groups.py: change that and run `./run docs`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
+from coordinator.face import generation_or_0, only, registering
 from coordinator.flows import Grant
 from coordinator.values import (
     ClientRegistration,
@@ -21,20 +25,9 @@ from coordinator.values import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-
-if TYPE_CHECKING:
     from coordinator.sync import Coordinator
 
 _POLL_SECONDS = 0.005
-_REGISTER_DEFAULTS = {"remote_addr": "", "ttl": 0.0, "verifier": None, "principal": None}
-
-
-def only(results: list[Any]) -> Any:
-    """Return the one result of a batch of one, or raise it."""
-    (result,) = results
-    if isinstance(result, errors.CoordinatorError):
-        raise result
-    return result
 
 
 class Grace:
@@ -64,7 +57,7 @@ class Grace:
 
     def check(self, operation: Operation) -> Verdict:
         """Decide locally whether an operation may go on; no I/O, no lock, nothing allocated when allowed."""
-        return self._node.lease.check(operation, self._node.now())
+        return self._node.check(operation)
 
     def admit_reclaim(self, client: str | bytes) -> Grant:
         """Ask, once per client, whether it may reclaim here; the grant confirms any number of locks.
@@ -102,7 +95,8 @@ class Grace:
         at = ("", "0")
         while True:
             at, page = self._run(self._node.roster_page(which, at))
-            yield from map(client_str, page)
+            for client in page:
+                yield client_str(client)
             if at == ("", "0"):
                 return
 
@@ -112,7 +106,7 @@ class Grace:
 
     def wait_normal(self, timeout: float) -> bool:
         """Wait until new locks are granted; False if that did not happen within `timeout` seconds. No round trip."""
-        return self._wait(lambda: self.check(Operation.NEW).allowed, timeout)
+        return self._wait(lambda: self._node.lease.check(Operation.NEW, self._node.now()).allowed, timeout)
 
     def _wait(self, reached: Callable[[], bool], timeout: float) -> bool:
         deadline = self._node.now() + timeout
@@ -159,7 +153,7 @@ class Clients:
 
         Without a generation: whichever registration this node has. Raises RegistrationRefused. One round trip.
         """
-        pair = (client_bytes(client), _generation(generation))
+        pair = (client_bytes(client), generation_or_0(generation))
         gone: Unregistered = only(self._run(self._node.unregister([pair])))
         return gone
 
@@ -168,7 +162,7 @@ class Clients:
 
         Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 200.
         """
-        items = [self._node.registering(**_arguments(given)) for given in clients]
+        items = [self._node.registering(**registering(given)) for given in clients]
         return self._run(self._node.in_batches(items, self._node.register))
 
     def unregister_many(self, clients: Iterable[str | bytes]) -> list[Unregistered | errors.CoordinatorError]:
@@ -191,7 +185,8 @@ class Clients:
 
     def get(self, client: str | bytes) -> ClientRegistration | None:
         """Return the client's registration, wherever it is, or None. One round trip."""
-        return self._run(self._node.view_clients([client_bytes(client)]))[0]
+        (registration,) = self._run(self._node.view_clients([client_bytes(client)]))
+        return registration
 
     def list(self, adapter: str | None = None) -> Iterator[ClientRegistration]:
         """Iterate over registrations; two round trips per 200, may repeat, never misses."""
@@ -200,7 +195,9 @@ class Clients:
             while True:
                 cursor, page = self._run(self._node.client_page(name, cursor))
                 if page:
-                    yield from filter(None, self._run(self._node.view_clients(page)))
+                    for registration in self._run(self._node.view_clients(page)):
+                        if registration is not None:
+                            yield registration
                 if cursor == "0":
                     break
 
@@ -239,22 +236,3 @@ class Clients:
             age = self._node.lease.state.clock_ms / 1000 - registration.last_seen
             if registration.state == "live" and age > older_than:
                 yield registration
-
-
-def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = {**_REGISTER_DEFAULTS, **given}
-    names = {"client", "adapter", *_REGISTER_DEFAULTS}
-    if arguments.keys() != names:
-        odd = ", ".join(sorted(arguments.keys() ^ names))
-        msg = f"a registration takes {', '.join(sorted(names))} (client and adapter always), but differs in: {odd}"
-        raise errors.InvalidArgument(msg)
-    return arguments
-
-
-def _generation(generation: int | None) -> int:
-    if generation is None:
-        return 0
-    if not isinstance(generation, int) or isinstance(generation, bool) or generation < 1:
-        msg = f"generation={generation!r} must be a whole number of at least 1"
-        raise errors.InvalidArgument(msg)
-    return generation

@@ -161,11 +161,7 @@ class ClientRegistration:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Free what `client_id` holds: under `owner` if one is named, up to `generation` if one is named.
-
-    Reasons disconnect, revoked and rebooted: generations up to `generation`, whatever the owner. Reasons forfeited
-    and orphaned: everything under `owner`; with no owner (a restored roster) up to `generation`.
-    """
+    """Free what `client_id` holds: up to `generation`, whatever the owner; if none is named, all under `owner`."""
 
     client_id: str
     owner: str | None

@@ -11,19 +11,21 @@
 --- @include reply
 --- @include advance
 --- @include lose_owner
+--- @include int
 local victim, tight = ARGV[7], ARGV[8] == '1'
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 local deadline = redis.call('ZSCORE', key.members, victim)
 if not deadline then return reply(scope, 'UNKNOWN', victim) end
-local margin = tonumber(redis.call('HGET', derived('node', victim), 'margin') or 0)
-if scope.clock <= tonumber(deadline) + margin then return reply(scope, 'ALIVE', victim) end
+local node = redis.call('HMGET', derived('node', victim), 'margin', 'lease', 'renewed')
+if scope.clock <= tonumber(deadline) + tonumber(node[1] or 0) then return reply(scope, 'ALIVE', victim) end
 local later = lose_later(scope, victim)
 if later > 0 then return reply(scope, 'LATER', later) end
 
 commit(scope)
 lose_owner(scope, victim, 'evicted', 'node lost')
-event(scope, 'evicted', 'owner', victim)
+local renewed = tonumber(node[3] or tonumber(deadline) - tonumber(node[2] or 0))
+event(scope, 'evicted', 'owner', victim, 'silent', int(scope.clock - renewed)) -- ms since its last renewal
 advance(scope, tight)
 return reply(scope, 'EVICTED', victim)

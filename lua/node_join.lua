@@ -21,6 +21,7 @@
 --- @include reply
 --- @include advance
 --- @include start_period
+--- @include lapse
 local node, boot, fresh, schema = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local lease, margin, grace, retention = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local bootstrap, dead, version = ARGV[15] == '1', ARGV[16] == '1', ARGV[17]
@@ -62,7 +63,7 @@ local last = tonumber(redis.call('HGET', key.meta, 'incarnation') or 0)
 local incarnation = int(math.max(last + 1, scope.clock))
 for _, owner in ipairs(earlier) do
   redis.call('HSETNX', derived('node', owner), 'fenced', 'superseded')
-  if dead then redis.call('ZADD', key.members, int(scope.clock - margin - 1), owner) end
+  if dead then lapse(scope, owner, margin) end
 end
 scope.owner = node .. ':' .. incarnation
 redis.call('HSET', derived('node', scope.owner), 'acked', int(scope.revision), 'writes', 0, 'boot', boot,

@@ -10,6 +10,7 @@
 --- @include reply
 --- @include advance
 --- @include lose_owner
+--- @include lapse
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
@@ -18,7 +19,7 @@ local gone = 1
 if lose_later(scope, scope.owner) > 0 then
   gone = 0
   redis.call('HSETNX', derived('node', scope.owner), 'fenced', 'left')
-  redis.call('ZADD', key.members, int(scope.clock - scope.margin - 1), scope.owner)
+  lapse(scope, scope.owner, scope.margin)
 else
   lose_owner(scope, scope.owner, 'left', 'hand-off')
 end

@@ -1,6 +1,7 @@
 -- orphan_drain: what an orphan left behind is put into the release queue, a batch at a time.
--- Under an owner: all generations, the owner is fenced. Under a restored roster: up to the generation of its start.
--- A newer registration elsewhere is not touched.
+-- Up to the generation that the client had there, whatever the owner: its locks may have come with it from other
+-- nodes. Not known (it moved away while the owner lived): all generations of that owner, which is fenced. Under a
+-- restored roster: up to the generation of its start. A newer registration is not touched.
 -- ARGV[7]  limit     int    clients per call, 1 to 200
 -- Returns  how many were queued, 1 if orphans wait still, next due
 -- Status   DATA_LOST | FENCED | LATE | DRAINED
@@ -22,24 +23,27 @@ local owner = redis.call('SRANDMEMBER', key.orphans)
 if not owner then return reply(scope, 'DRAINED', 0, 0, next_due()) end
 
 commit(scope)
-local restored = redis.call('HGET', derived('node', owner), 'generation')
+local restored = tonumber(redis.call('HGET', derived('node', owner), 'generation'))
 local count = 0
 
 local function queue(client, reason)
   local reg = registration(client)
   local name, at = release.name(owner, '*', client), scope.clock
-  if restored then name = release.name('*', restored, client) end
   if reg and reg.owner == owner then
     if reg.state == 'deferred' then at = math.max(at, reg.due) end
-    local deferred = release.name(owner, int(reg.generation), client)
-    local entry = release.get(deferred)
-    if release.ended(entry) then return end -- under way already: it frees every generation up to this one
-    if entry then release.remove(deferred, client) end
-  elseif reg and reg.copied and reason == 'forfeited' then
-    redis.call('SREM', derived('holders', reg.owner), client) -- the copy falls with the original
-    redis.call('HDEL', derived('client', client), 'copied')
+    name = release.name(owner, int(reg.generation), client)
   elseif reg and reason == 'orphaned' then
     return -- registered elsewhere since, and it held nothing here
+  elseif restored then
+    local upto = restored
+    if reg then upto = math.min(upto, reg.generation - 1) end -- what it holds under its registration is no leftover
+    name = release.name('*', int(upto), client)
+  elseif reg and reg.lost_owner == owner then
+    name = release.name(owner, reg.lost_generation, client)
+  end
+  if reg and reg.owner ~= owner and reg.copied and reason == 'forfeited' then
+    redis.call('SREM', derived('holders', reg.owner), client) -- the copy falls with the original
+    redis.call('HDEL', derived('client', client), 'copied')
   end
   release.enqueue(name, client, at, reason)
   count = count + 1

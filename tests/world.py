@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Verdict
+from prometheus_client import CollectorRegistry
+
+from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Unavailable, Verdict, script
+from coordinator.face import only
 from coordinator.flows import Flow, Grant, Node
 from coordinator.keeper import Keeper, Keeping, Wait
+from coordinator.keys import Keys
 from coordinator.redis_io import Channel, Connector
 from coordinator.sync import drive
-from coordinator.sync_groups import only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
@@ -32,27 +37,73 @@ FAR_AHEAD = 10**15
 class World:
     """The server, the clock of all, and the nodes."""
 
-    def __init__(self, client: redis.Redis, namespace: str, product: redis.Redis) -> None:
+    def __init__(
+        self, client: redis.Redis, namespace: str, product: redis.Redis, settings: Settings | None = None
+    ) -> None:
         """Use a namespace of its own. `client` is the test's, to look and to drive time; the nodes use `product`."""
         self.redis = client
-        self.settings = Settings(namespace=namespace, grace_seconds=GRACE)
+        self.settings = settings or Settings(namespace=namespace, grace_seconds=GRACE)
         self.frozen = True
         """The machine's clock does not move the scope's: only jump does."""
         self.channel = Channel(Connector(product, self.settings), self.settings)
         self.time = 1000.0
+        self._step_ms = 0
         self.nodes: list[Player] = []
 
-    def node(self, name: str, *, bootstrap: bool = True, dead: bool = False, scope: str = "default") -> Player:
-        """Let a node join."""
-        player = Player(self, name, bootstrap=bootstrap, dead=dead, scope=scope)
+    def node(self, name: str, **facts: Any) -> Player:
+        """Let a node join; `facts` are those of a Player."""
+        player = Player(self, name, **facts)
         self.nodes.append(player)
         return player
 
     def run(self, call: Call[Any]) -> Reply:
         """Run one call at this very moment of the scope clock."""
-        if self.frozen:
-            self.redis.hset(call.keys[0].decode(), "raw", FAR_AHEAD)
-        return self.channel.run(call)
+        if not self.frozen:
+            return self.channel.run(call)
+        meta, raw = call.keys[0].decode(), FAR_AHEAD
+        if self._step_ms:
+            seconds, micros = self.redis.time()
+            raw = seconds * 1000 + micros // 1000 - self._step_ms
+        self.redis.hset(meta, "raw", raw)
+        reply = self.channel.run(call)
+        if self._step_ms and int(self.redis.hget(meta, "raw") or 0) != raw:
+            self._step_ms = 0  # a script has stored it
+        return reply
+
+    def step(self, seconds: float) -> None:
+        """Set the clock of Redis' machine forward: no time passes, and the next script that writes finds the step."""
+        self._step_ms = round(seconds * 1000)
+
+    @property
+    def clock(self) -> int:
+        """The scope clock, in ms."""
+        return int(self.redis.hget(self.key("meta"), "clock") or 0)
+
+    def gone_at(self, player: Player) -> int:
+        """Return the last ms of the scope clock at which a member still holds up a barrier: its lease's end plus M."""
+        deadline: Any = self.redis.zscore(self.key("members"), player.owner)
+        return int(deadline) + round(self.settings.barrier_margin_seconds * 1000)
+
+    def events(self) -> list[str]:
+        """Return the kinds of all transitions so far."""
+        entries: Any = self.redis.xrange(self.key("events"))
+        return [fields[b"kind"].decode() for _, fields in entries]
+
+    def dump(self, *kinds: str) -> dict[bytes, Any]:
+        """Return all keys (or those of these kinds) with what they hold, but for the scope clock itself."""
+        keys, dumped = Keys(self.settings.namespace, "default"), {}
+        read: dict[Any, Callable[[bytes], Any]] = {
+            b"hash": self.redis.hgetall,
+            b"set": self.redis.smembers,
+            b"zset": lambda key: self.redis.zrange(key, 0, -1, withscores=True),
+            b"stream": self.redis.xrange,
+        }
+        for key in self.redis.scan_iter(f"{self.settings.namespace}:*"):
+            if not kinds or keys.name_of(key) in kinds:
+                dumped[key] = read[self.redis.type(key)](key)
+        for field_ in (b"clock", b"raw"):
+            dumped.get(keys.key("meta"), {}).pop(field_, None)
+        return dumped
 
     def key(self, name: str, suffix: str = "", scope: str = "default") -> str:
         """Spell a key."""
@@ -72,6 +123,11 @@ class World:
         self.time += seconds
         for scope in {node.scope for node in self.nodes}:
             self.redis.hincrby(self.key("meta", scope=scope), "clock", round(seconds * 1000))
+
+    def reach(self, clock_ms: int) -> None:
+        """Let time pass until the scope clock stands at this very ms; nobody has acted in that last moment."""
+        self.pass_time(max(0.0, (clock_ms - self.clock) / 1000 - TICK))
+        self.jump((clock_ms - self.clock) / 1000)
 
     def settle(self, rounds: int = 4) -> None:
         """Deliver events and let the keepers run until nothing is left to do."""
@@ -95,7 +151,13 @@ class Player:
     bootstrap: bool = True
     dead: bool = False
     scope: str = "default"
+    rate: float = 1.0
+    """How fast its clock runs."""
+    scripts: Path | None = None
+    """A folder of scripts of its own: another version."""
     alive: bool = True
+    cut_off: bool = False
+    """Alive, but nothing it sends reaches Redis."""
     releases: list[Release] = field(default_factory=list)
     periods: list[GracePeriod] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
@@ -105,7 +167,8 @@ class Player:
 
     def __post_init__(self) -> None:
         """Join."""
-        self.metrics = LockMetrics()
+        self.registry = CollectorRegistry()
+        self.metrics = LockMetrics(self.registry)
         self.node = Node(
             self.name,
             self.scope,
@@ -114,7 +177,7 @@ class Player:
             bootstrap=self.bootstrap,
             predecessor_dead=self.dead,
             version="test",
-            now=lambda: self.world.time,
+            now=lambda: self.world.time * self.rate,
         )
         self.node.closed = False
         self.node.claims_releases = True
@@ -128,7 +191,16 @@ class Player:
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow; its sleeps pass at once."""
-        return drive(flow, self.world.run, lambda _: None)
+        return drive(flow, self.send, lambda _: None)
+
+    def send(self, call: Call[Any]) -> Reply:
+        """Send one call, as this node's version of its script."""
+        if self.cut_off:
+            message = "nothing was reached"
+            raise Unavailable(message)
+        if self.scripts is not None:
+            call = replace(call, script=_parse(call.script.name, self.scripts))
+        return self.world.run(call)
 
     def tick(self) -> None:
         """Run the keeper until it has nothing more to do now."""
@@ -141,7 +213,7 @@ class Player:
             if isinstance(request, Wait):
                 waits += 1
                 raise _Idle
-            return self.world.run(request)
+            return self.send(request)
 
         with contextlib.suppress(_Idle):
             drive(self._keeping, run, lambda _: None)
@@ -149,6 +221,8 @@ class Player:
 
     def listen(self) -> None:
         """Hear what has happened."""
+        if self.cut_off:
+            return
         key = self.world.key("events", scope=self.scope)
         entries: Any = self.world.redis.xrange(key, f"({self.cursor}", "+")
         for identifier, fields in entries:
@@ -167,6 +241,12 @@ class Player:
     def crash(self) -> None:
         """Stop without a word."""
         self.alive = False
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Read a sample of this node as a scrape shows it."""
+        if name.startswith("coordinator_"):
+            labels.update(node=self.name, scope=self.scope)
+        return self.registry.get_sample_value(f"dittofs_{name}", labels)
 
     # -- what a file server does ----------------------------------------------------------------------------------
 
@@ -252,6 +332,9 @@ class Player:
     def released(self) -> list[tuple[str, str]]:
         """Return what was freed here: client and reason."""
         return [(release.client_id, release.reason) for release in self.releases]
+
+
+_parse = functools.cache(script.parse)
 
 
 class _Idle(Exception):

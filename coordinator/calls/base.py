@@ -45,7 +45,18 @@ def call(
 ) -> Call[T]:
     """Build a call of the script `name`: the common head of arguments, then its own."""
     common = (head.owner, head.not_after_ms, head.dataset, head.writes, head.revision, head.epoch)
-    return Call(load(name), keys.slots(), common + args, head, parse)
+
+    def parse_or_refuse(reply: Reply) -> T:
+        try:
+            return parse(reply)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _foreign(name, reply.data) from error
+
+    return Call(load(name), keys.slots(), common + args, head, parse_or_refuse)
+
+
+def _foreign(name: str, raw: object) -> errors.ContractBroken:
+    return errors.ContractBroken(f"{name}: reply {raw!r:.200} is none of this version's: script and library differ")
 
 
 def text(value: bytes | int) -> str:
@@ -56,24 +67,26 @@ def text(value: bytes | int) -> str:
 def read(script: Script, raw: object) -> Reply:
     """Parse a raw reply; raise ContractBroken when it is none of this script's."""
     if not isinstance(raw, list) or len(raw) < _HEAD_LENGTH:
-        msg = f"{script.name}: reply {raw!r:.200} has not the common head; script and library differ in version"
-        raise errors.ContractBroken(msg)
+        raise _foreign(script.name, raw)
     status = text(raw[0])
     if status not in script.statuses:
         msg = f"{script.name}: status {status!r} is none of {', '.join(script.statuses)}"
         raise errors.ContractBroken(msg)
-    state = State(
-        clock_ms=int(raw[1]),
-        dataset=text(raw[2]),
-        revision=int(raw[3]),
-        epoch=int(raw[4]),
-        state=GraceState(text(raw[5])),
-        writes=int(raw[6]),
-        in_force=int(raw[7]) > 0,
-        closing=int(raw[8]) > 0,
-        reclaim_until_ms=int(raw[9]),
-        cap_ms=int(raw[10]),
-    )
+    try:
+        state = State(
+            clock_ms=int(raw[1]),
+            dataset=text(raw[2]),
+            revision=int(raw[3]),
+            epoch=int(raw[4]),
+            state=GraceState(text(raw[5])),
+            writes=int(raw[6]),
+            in_force=int(raw[7]) > 0,
+            closing=int(raw[8]) > 0,
+            reclaim_until_ms=int(raw[9]),
+            cap_ms=int(raw[10]),
+        )
+    except (ValueError, TypeError) as error:
+        raise _foreign(script.name, raw) from error
     return Reply(status, state, tuple(raw[_HEAD_LENGTH:]))
 
 

@@ -69,7 +69,7 @@ def register(keys: Keys, head: Head, clients: Sequence[Registering]) -> Call[lis
 
     def parse(reply: Reply) -> list[Registered | CoordinatorError]:
         check(reply)
-        return [_registered(reply, group) for group in reply.data]
+        return [_registered(reply, group) for _, group in zip(clients, reply.data, strict=True)]
 
     return call("client_register", keys, head, tuple(args), parse)
 
@@ -90,7 +90,7 @@ def unregister(
         return [
             refusal(text(group[0]), reply.state)
             or Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]))
-            for group in reply.data
+            for _, group in zip(clients, reply.data, strict=True)
         ]
 
     return call("client_unregister", keys, head, (claim_ms, *args), parse)
@@ -114,10 +114,11 @@ def cancel(keys: Keys, head: Head, client: bytes, request: str) -> Call[Register
 
 def statuses(name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...]) -> Call[list[CoordinatorError | None]]:
     """Call a script that answers one status per client: client_hold, client_drop, client_touch."""
+    ids = args if name == "client_touch" else args[::2]
 
     def parse(reply: Reply) -> list[CoordinatorError | None]:
         check(reply)
-        return [refusal(text(word), reply.state) for word in reply.data]
+        return [refusal(text(word), reply.state) for _, word in zip(ids, reply.data, strict=True)]
 
     return call(name, keys, head, args, parse)
 

@@ -30,7 +30,7 @@ def start(  # noqa: PLR0913  (one argument per fact of the contract)
 
     def parse(reply: Reply) -> tuple[str, ...]:
         check(reply)
-        return tuple(map(text, reply.data[1:]))
+        return tuple(map(text, reply.data[1 : 1 + len(clients)]))  # none in the answer to a repeat
 
     return call("grace_start", keys, head, (node, int(more), if_empty, reason, 1, request, *clients), parse)
 
@@ -66,7 +66,7 @@ def complete(
         return [
             (None if word == "ALREADY" else refusal(word, reply.state))
             or ReclaimOutcome(left, reply.state.closing, lifted, repeated=word == "ALREADY")
-            for word in map(text, reply.data[2:])
+            for _, word in zip(clients, map(text, reply.data[2:]), strict=True)
         ]
 
     return call("reclaim_complete", keys, head, (int(idle), *clients), parse)

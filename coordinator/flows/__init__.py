@@ -5,11 +5,11 @@ its keeper has to do next. The keeper's own procedure is in keeper.py.
 """
 
 from coordinator.flows.clients import ClientFlows
-from coordinator.flows.core import Flow, Sleep
+from coordinator.flows.core import Event, Flow, Sleep
 from coordinator.flows.grace import GraceFlows
 from coordinator.flows.locks import Grant, LockFlows
 
-__all__ = ["Flow", "Grant", "Node", "Sleep"]
+__all__ = ["Event", "Flow", "Grant", "Node", "Sleep"]
 
 
 class Node(LockFlows, GraceFlows, ClientFlows):

@@ -64,7 +64,7 @@ class ClientFlows(Core):
             else:
                 self.metrics.connection(item.adapter, "refused")
                 if isinstance(answer, errors.ConnectionLimitReached):
-                    self.metrics.observe_lock_limit_hit("adapter")
+                    self.metrics.limit_hit()
                 results.append(answer)
         return results
 

@@ -31,7 +31,11 @@ log = logging.getLogger("coordinator")
 S = TypeVar("S")
 T = TypeVar("T")
 Flow = Generator["calls.Call[Any] | Sleep", Any, T]
+Event = tuple[str, str, dict[str, bytes]]
+"""One entry of the events stream: its id, its kind, its fields."""
 ATTEMPTS = 3
+EVENTS_KEPT = 1000
+"""lua/include/event.lua keeps at least so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,12 @@ class Core:
         self.name = node_name(node)
         self.settings = settings
         self.keys = Keys(settings.namespace, scope)
-        self.metrics = metrics
         self.now = now
         self.lease = Lease(settings)
         self.memory = Memory()
+        self.metrics = metrics.bind(
+            node, scope, settings.adapters, lease=self.lease, clients=self.memory.counts, now=now
+        )
         self.version = version
         self.bootstrap = bootstrap
         self.predecessor_dead = predecessor_dead
@@ -72,6 +78,7 @@ class Core:
         """Set once Redis was seen without the data this incarnation was told: it grants nothing any more."""
         self.closed = True
         """Not started yet, or closed."""
+        self._hears = True
         self.last_event = "0-0"
         self.last_renewal: nodes.Renewed | None = None
         self.next_due_ms = 0
@@ -107,7 +114,7 @@ class Core:
                 self._refuse_unless_valid()
                 call = build(self.lease.head(self.now()))
                 head = call.head
-                reply: base.Reply = yield call
+                reply = yield from self._send(call)
             except errors.OutcomeUnknown as error:
                 unknown = error
                 yield Sleep(max(0.0, head.sent + self.settings.op_timeout_seconds + 0.002 - self.now()))
@@ -127,6 +134,17 @@ class Core:
                         raise unknown
                     return call.parse(reply)
         raise AssertionError  # the last attempt returns or raises
+
+    def _send(self, call: calls.Call[Any]) -> Flow[base.Reply]:
+        """Make one round trip: the one place that times each of them and counts those that failed."""
+        sent = self.now()
+        try:
+            reply: base.Reply = yield call
+        except errors.CoordinatorError as error:
+            self.metrics.round_trip(call.script.name, self.now() - sent, _kind(error))
+            raise
+        self.metrics.round_trip(call.script.name, self.now() - sent, _FAILURES.get(reply.status))
+        return reply
 
     def in_batches(self, items: Sequence[S], send: Callable[[Sequence[S]], Flow[list[T]]]) -> Flow[list[T]]:
         """Send any number of items, 200 a round trip; an answer each, in their order.
@@ -192,7 +210,6 @@ class Core:
     def _changed(self, acked_before: int) -> None:
         self._announce()
         if self.lease.acked > acked_before:
-            self.metrics.set_grace(self.lease.state, self.lease.grace_remaining)
             self.must_renew = True
             self.wake()
 
@@ -218,7 +235,7 @@ class Core:
                 after=after,
             )
             try:
-                reply: base.Reply = yield call
+                reply = yield from self._send(call)
             except (errors.OutcomeUnknown, errors.Unavailable):
                 if attempt == 2 * ATTEMPTS:
                     raise
@@ -260,15 +277,14 @@ class Core:
         acked = before = self.lease.acked
         mark = self.due_mark()
         call = nodes.renew(self.keys, self.lease.head(self.now()), acked)
-        reply: base.Reply = yield call
+        reply = yield from self._send(call)
         received = self.now()
         if reply.status == "RENEWED":
             renewed = call.parse(reply)
             self.lease.renewed(call.head, reply.state, received, extended=renewed.extended)
             self.last_renewal = renewed
             self.take_due(renewed.next_due_ms, mark)
-            self.metrics.set_scope(renewed.members, len(renewed.waiting_for), renewed.due, self.memory.counts())
-            self.metrics.set_grace(self.lease.state, self.lease.grace_remaining)
+            self.metrics.renewed(renewed.members, len(renewed.waiting_for), renewed.due)
             self._changed(before)
             return renewed
         self._heard(reply, call.head)
@@ -288,9 +304,31 @@ class Core:
         head = self.lease.head(self.now())
         self.lease.invalidate(Reason.CLOSED)
         call = nodes.leave(self.keys, head)
-        reply: base.Reply = yield call
+        reply = yield from self._send(call)
         if reply.status != "FENCED":
             call.parse(reply)
+
+    def hear_all(self, events: Sequence[Event]) -> None:
+        """Take what a read of the stream answered, in order."""
+        self._hears = True
+        if len(events) >= EVENTS_KEPT:
+            self.must_audit = True  # older ones may have been trimmed unread
+        for identifier, kind, event in events:
+            try:
+                self.hear(kind, event)
+            except (KeyError, ValueError):
+                # Of a version that says it otherwise: the next renewal tells what it meant.
+                log.exception("the event %s %s is not understood", identifier, kind)
+                self.must_renew = True
+                self.wake()
+
+    def deaf(self, why: errors.Unavailable) -> None:
+        """Have the keeper make up for events that could not be read; the log says it, once until they can be again."""
+        if self._hears and not self.closed:
+            log.warning("%s hears no events and learns by heartbeats only: %s", self.lease.owner, why)
+        self._hears = False
+        self.must_renew = self.must_audit = True
+        self.wake()
 
     def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901, PLR0912  (a table, one case per kind)
         """Take an event: it tightens and wakes, it never loosens."""
@@ -321,6 +359,7 @@ class Core:
             case _:
                 return
         self.wake()
+        self.metrics.heard(kind, event)
 
     def forget(self, client: bytes, to: str, generation: int) -> None:
         """Close the entry of a registration that is over here, tell the server, drop the copy of its right.
@@ -380,6 +419,17 @@ class Core:
         with self._mutex:
             known = [ms for ms in (due_ms, self.next_due_ms if self._due_marks != mark else 0) if ms]
             self.next_due_ms = min(known, default=0)
+
+
+_FAILURES = {"LATE": "unavailable", "DATA_LOST": "data_lost", "SCHEMA": "contract_broken"}
+"""The statuses by which a round trip failed, as a kind of failure."""
+
+
+def _kind(error: errors.CoordinatorError) -> str:
+    """Return the kind of failure that an error of the driver is."""
+    if isinstance(error, errors.OutcomeUnknown):
+        return "outcome_unknown"
+    return "unavailable" if isinstance(error, errors.Unavailable) else "contract_broken"
 
 
 def _period(event: dict[str, bytes]) -> GracePeriod:

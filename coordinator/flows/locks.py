@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coordinator import errors
 from coordinator.calls import clients, grace
@@ -12,6 +12,7 @@ from coordinator.memory import Entry
 from coordinator.values import (
     Operation,
     ReclaimOutcome,
+    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ class Grant:
 class LockFlows(Core):
     """Procedures about a client's locks here."""
 
-    def check(self, operation: Operation) -> Any:
-        """Decide locally."""
-        return self.lease.check(operation, self.now())
+    def check(self, operation: Operation) -> Verdict:
+        """Decide locally; what is refused is counted."""
+        verdict = self.lease.check(operation, self.now())
+        if verdict.reason is not None:
+            self.metrics.refused(verdict.reason.value)
+        return verdict
 
     def _still_good(self, grant: Grant) -> bool:
         return self.memory.get(grant.entry.client) is grant.entry and self.lease.still_allows(
@@ -54,24 +58,18 @@ class LockFlows(Core):
 
     def begin_grant(self, client: bytes) -> Flow[Grant]:
         """Hold and check for a new lock."""
-        self._verdict(Operation.NEW)
+        self.check(Operation.NEW).raise_for_refusal()
         entry = self.entry(client)
         yield from self.count_lock(client)
         # The view is read before it is checked, the entry before it was held: whatever changes after that, the
         # confirm sees that it is another.
         view = self.lease.snapshot
         try:
-            self._verdict(Operation.NEW)
+            self.check(Operation.NEW).raise_for_refusal()
         except BaseException:
             yield from self.uncount_lock(client, entry.generation)
             raise
         return Grant(view.owner, entry.generation, view.epoch, Operation.NEW, entry, self._still_good)
-
-    def _verdict(self, operation: Operation) -> None:
-        verdict = self.check(operation)
-        if not verdict.allowed:
-            self.metrics.refused(verdict.reason.value)
-            verdict.raise_for_refusal()
 
     def admit(self, client: bytes) -> Flow[Grant]:
         """Ask whether a client may reclaim here now."""
@@ -80,7 +78,7 @@ class LockFlows(Core):
         while self.lease.snapshot.strict and waited < self.settings.op_timeout_seconds:
             yield Sleep(_HELD_POLL_SECONDS)  # a call of this node itself is under way
             waited += _HELD_POLL_SECONDS
-        self._verdict(Operation.RECLAIM)
+        self.check(Operation.RECLAIM).raise_for_refusal()
         try:
             owner, epoch = yield from self.ask(lambda head: grace.admit(self.keys, head, client))
         except errors.Refused as error:

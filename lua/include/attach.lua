@@ -23,6 +23,9 @@ local function attach(scope, client, old)
       redis.call('SADD', here, client)
       redis.call('HSET', derived('client', client), 'copied', 1)
     end
+  else
+    -- What is forfeited there goes up to this generation (orphan_drain).
+    redis.call('HSET', derived('client', client), 'lost_owner', old.owner, 'lost_generation', int(old.generation))
   end
   event(scope, 'moved', 'client', client, 'owner', old.owner, 'to', scope.owner, 'generation', int(old.generation))
 end

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 
 from coordinator import (
     Closed,
@@ -219,20 +220,26 @@ def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator])
 
 def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
     """Grace, reclaim, limit and connection families follow what happened."""
-    metrics = LockMetrics()
-    node = make("n1", metrics=metrics, max_connections=1)
+    registry = CollectorRegistry()
+    node = make("n1", metrics=LockMetrics(registry), max_connections=1)
     node.clients.register("a", adapter="nfs")
     with pytest.raises(ConnectionLimitReached):
         node.clients.register("b", adapter="nfs")
     node.grace.start(["a", "z"])
-    assert metrics.grace_active._value.get() == 1
-    assert 0 < next(iter(metrics.grace_remaining.collect())).samples[0].value <= 1
+    assert registry.get_sample_value("dittofs_locks_grace_period_active") == 1
+    assert not node.grace.check(Operation.NEW).allowed
+    assert 0 < (registry.get_sample_value("dittofs_locks_grace_period_remaining_seconds") or 0) <= 1
     with node.reclaiming("a"):
         pass
-    assert metrics.reclaim.labels("granted")._value.get() == 1
-    assert metrics.limit_hits.labels("adapter")._value.get() == 1
-    assert metrics.connection_events.labels("nfs", "connect")._value.get() == 1
-    assert metrics.connection_events.labels("nfs", "refused")._value.get() == 1
+    for name, labels in (
+        ("locks_reclaim_total", {"status": "granted"}),
+        ("locks_limit_hits_total", {"limit_type": "adapter"}),
+        ("connections_total", {"adapter": "nfs", "event": "connect"}),
+        ("connections_total", {"adapter": "nfs", "event": "refused"}),
+        ("coordinator_up", {"node": "n1", "scope": "default"}),
+        ("coordinator_refused_total", {"node": "n1", "scope": "default", "reason": "grace_active"}),
+    ):
+        assert registry.get_sample_value(f"dittofs_{name}", labels) == 1, name
     assert node.grace.wait_normal(BOUND)
 
 

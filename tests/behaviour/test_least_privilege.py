@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from coordinator import ContractBroken, Coordinator, Settings, Unavailable, script
+from coordinator import AsyncCoordinator, ContractBroken, Coordinator, Settings, Unavailable, script
 from coordinator.embedded import Server, find_server
 from coordinator.redis_io import Events
 from tests import acl
@@ -95,6 +96,20 @@ def test_a_node_lives_with_it(server: Server, admin: redis.Redis, url: str) -> N
     for password in ("", "wrong"):
         with pytest.raises(Unavailable, match="user name or password is wrong"):
             Coordinator.connect(acl.login(server.url, acl.USER, password), node="n1").start()
+
+
+def test_an_asyncio_node_lives_with_it(admin: redis.Redis, url: str) -> None:
+    """The same for the other face, whose connections and reading of events are of their own."""
+
+    async def live() -> None:
+        async with AsyncCoordinator.connect(url, node="n1", bootstrap=True) as node:
+            await node.clients.register("a", adapter="nfs")
+            async with node.granting("a"):
+                pass
+            await node.clients.unregister("a")
+
+    asyncio.run(live())
+    assert admin.acl_log() == []
 
 
 def test_as_shipped_nobody_can_log_in(server: Server, admin: redis.Redis) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,12 +15,17 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator import GraceState, InvalidArgument, LockMetrics, Settings
-from coordinator.lease import NOTHING, Lease
-from coordinator.metrics import OTHER, SHARES_MAX
+from coordinator import GraceState, InvalidArgument, LockMetrics, Reason, Settings, __version__, script
+from coordinator.lease import NOTHING, Lease, State
+from coordinator.metrics import SHARES_MAX
+from coordinator.node_metrics import OTHER, NodeMetrics
 
 BLOCKING = (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60)
 HOLD = (0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
+CALL = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+BARRIER = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+FAILOVER = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 600, 3600)
+HERE = {"node", "scope"}
 FAMILIES: dict[str, tuple[str, set[str], tuple[float, ...]]] = {
     "dittofs_locks_acquire_total": ("counter", {"share", "type", "status"}, ()),
     "dittofs_locks_release_total": ("counter", {"share", "reason"}, ()),
@@ -32,8 +40,43 @@ FAMILIES: dict[str, tuple[str, set[str], tuple[float, ...]]] = {
     "dittofs_locks_deadlock_detected_total": ("counter", set(), ()),
     "dittofs_connections_active": ("gauge", {"adapter"}, ()),
     "dittofs_connections_total": ("counter", {"adapter", "event"}, ()),
+    "dittofs_coordinator_build_info": ("gauge", {"version"}, ()),
+    "dittofs_coordinator_up": ("gauge", HERE, ()),
+    "dittofs_coordinator_epoch": ("gauge", HERE, ()),
+    "dittofs_coordinator_lease_remaining_seconds": ("gauge", HERE, ()),
+    "dittofs_coordinator_in_force": ("gauge", HERE, ()),
+    "dittofs_coordinator_members": ("gauge", HERE, ()),
+    "dittofs_coordinator_waiting_for": ("gauge", HERE, ()),
+    "dittofs_coordinator_due": ("gauge", HERE, ()),
+    "dittofs_coordinator_redis_call_seconds": ("histogram", {*HERE, "script"}, CALL),
+    "dittofs_coordinator_redis_errors_total": ("counter", {*HERE, "kind"}, ()),
+    "dittofs_coordinator_barrier_seconds": ("histogram", HERE, BARRIER),
+    "dittofs_coordinator_failover_seconds": ("histogram", {*HERE, "phase"}, FAILOVER),
+    "dittofs_coordinator_releases_total": ("counter", {*HERE, "reason", "outcome"}, ()),
+    "dittofs_coordinator_refused_total": ("counter", {*HERE, "reason"}, ()),
+    "dittofs_coordinator_data_loss_total": ("counter", HERE, ()),
 }
-ACTIVE = replace(NOTHING, state=GraceState.ACTIVE, epoch=1)
+ADAPTERS = Settings().adapters
+CLOSED = {
+    "type": {"shared", "exclusive"},
+    "status": {"granted", "denied", "deadlock"},
+    "limit_type": {"file", "client", "total", "adapter"},
+    "adapter": {*ADAPTERS},
+    "event": {"connect", "disconnect", "cancel", "release", "refused"},
+    "script": {*script.names()},
+    "kind": {"unavailable", "outcome_unknown", "contract_broken", "data_lost"},
+    "phase": {"detect", "enforce", "reclaim", "lift"},
+    "outcome": {"done", "stale", "failed"},
+    "version": {__version__},
+}
+"""Labels with one set of values; `reason` differs from family to family."""
+REASONS = {
+    "dittofs_locks_release": {"explicit", "timeout", "disconnect", "grace_expired"},
+    "dittofs_coordinator_releases": {"disconnect", "revoked", "rebooted", "forfeited", "orphaned"},
+    "dittofs_coordinator_refused": {reason.value for reason in Reason},
+}
+ACTIVE = replace(NOTHING, state=GraceState.ACTIVE, epoch=1, dataset="d", revision=1, clock_ms=1000)
+IN_FORCE = replace(ACTIVE, in_force=True, reclaim_until_ms=91_000)
 VALID: dict[str, Any] = {
     "share": "/export",
     "type": "shared",
@@ -41,39 +84,74 @@ VALID: dict[str, Any] = {
     "count": 2,
     "seconds": 0.5,
     "limit_type": "file",
-    "state": ACTIVE,
-    "remaining": lambda _: 1.0,
     "members": 1,
-    "waiting": 0,
+    "waiting_for": 0,
     "due": 0,
-    "clients": {"nfs": 1},
     "adapter": "nfs",
     "event": "connect",
     "outcome": "done",
     "granted": True,
-    "kind": "Unavailable",
+    "script": "node_renew",
+    "error": "unavailable",
 }
-METHODS = sorted(
-    name for name, member in vars(LockMetrics).items() if inspect.isfunction(member) and not name.startswith("_")
-)
-DISABLED = LockMetrics.disabled()
 
 
-def feed(metrics: LockMetrics, name: str) -> None:
+def methods(owner: type) -> list[str]:
+    """Return the names of what is fed by calls."""
+    names = {name for name, member in vars(owner).items() if inspect.isfunction(member) and not name.startswith("_")}
+    return sorted(names - {"bind", "heard", "clients"})
+
+
+LOCK_METHODS, NODE_METHODS = methods(LockMetrics), methods(NodeMetrics)
+
+
+class Node:
+    """What a coordinator has that a scrape reads; its time stands still until a test moves it."""
+
+    def __init__(self, metrics: LockMetrics, scope: str = "default", state: State = NOTHING) -> None:
+        """Join at 50 s of node time."""
+        self.time, self.counts = 50.0, {"nfs": 1}
+        self.lease = Lease(Settings())
+        self.metrics = metrics.bind(
+            "n1", scope, ADAPTERS, lease=self.lease, clients=lambda: self.counts, now=lambda: self.time
+        )
+        self.lease.joined("n1:1", state, self.time, self.time, fresh=True)
+
+
+def feed(target: object, name: str) -> None:
     """Call a method with an argument for each of its parameters."""
-    parameters = list(inspect.signature(getattr(LockMetrics, name)).parameters.values())[1:]
-    given = {p.name: VALID.get(p.name, "explicit") for p in parameters}
+    parameters = list(inspect.signature(getattr(target, name)).parameters.values())
+    given = {p.name: VALID.get(p.name, "disconnect") for p in parameters}
+    if name == "refused":
+        given["reason"] = Reason.CLOSED.value
     positional = [given[p.name] for p in parameters if p.kind is not p.KEYWORD_ONLY]
     named = {p.name: given[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
-    getattr(metrics, name)(*positional, **named)
+    getattr(target, name)(*positional, **named)
+
+
+def recovery(metrics: NodeMetrics) -> None:
+    """Let it hear a whole failover."""
+    for kind, clock, more in (
+        ("start", 10_000, {"owner": b"n2:7"}),
+        ("evicted", 10_000, {"owner": b"n2:7", "silent": b"8600"}),
+        ("in_force", 10_020, {}),
+        ("closing", 13_020, {}),
+        ("lift", 13_025, {}),
+    ):
+        metrics.heard(kind, {"epoch": b"1", "clock": str(clock).encode(), **more})
 
 
 def fed() -> CollectorRegistry:
-    """Return the registry of metrics whose every method was called once."""
+    """Return the registry of metrics whose every method was called, for two scopes."""
     registry = CollectorRegistry()
     metrics = LockMetrics(registry)
-    for name in METHODS:
+    for name in LOCK_METHODS:
         feed(metrics, name)
+    for scope in ("default", "archive"):
+        node = Node(metrics, scope, IN_FORCE)
+        for name in NODE_METHODS:
+            feed(node.metrics, name)
+        recovery(node.metrics)
     return registry
 
 
@@ -82,18 +160,16 @@ def scrape(registry: CollectorRegistry) -> str:
     return generate_latest(registry).decode()
 
 
-def test_the_thirteen_families_and_no_other() -> None:
+def test_these_families_and_no_other() -> None:
     """Names, types, label names and buckets are exactly the design's."""
     shown: dict[str, tuple[str, set[str], tuple[float, ...]]] = {}
     for family in text_string_to_metric_families(scrape(fed())):
-        if not family.name.startswith(("dittofs_locks_", "dittofs_connections")):
-            continue
         assert family.samples, f"{family.name} was fed and shows nothing"
         label_sets = {frozenset(sample.labels) - {"le"} for sample in family.samples}
         assert len(label_sets) == 1
-        buckets = tuple(float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket"))
+        buckets = dict.fromkeys(float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket"))
         name = family.name + ("_total" if family.type == "counter" else "")
-        shown[name] = (family.type, set(label_sets.pop()), buckets)
+        shown[name] = (family.type, set(label_sets.pop()), tuple(buckets))
     expected = {
         name: (kind, labels, (*buckets, float("inf")) if buckets else ())
         for name, (kind, labels, buckets) in FAMILIES.items()
@@ -101,68 +177,94 @@ def test_the_thirteen_families_and_no_other() -> None:
     assert shown == expected
 
 
-def test_every_family_has_a_help_line() -> None:
-    """A scrape explains each family, as promtool asks."""
-    lines = scrape(fed()).splitlines()
-    for name in FAMILIES:
-        assert any(line.startswith(f"# HELP {name} ") and line != f"# HELP {name} " for line in lines)
+def test_every_label_is_from_its_closed_set() -> None:
+    """After every call and a whole failover each label has values of its set and no other; nothing is `_other`."""
+    for family in text_string_to_metric_families(scrape(fed())):
+        allowed = CLOSED | {"reason": REASONS.get(family.name, set())}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                assert label in {"share", "node", "scope", "le"} or value in allowed[label], sample
+
+
+def test_a_node_begins_with_every_label() -> None:
+    """All that a coordinator counts is there from its start at 0, so that rates begin at once."""
+    registry = CollectorRegistry()
+    Node(LockMetrics(registry))
+    shown: dict[str, dict[str, set[str]]] = {}
+    for family in text_string_to_metric_families(scrape(registry)):
+        if family.type in {"counter", "histogram"}:
+            assert {sample.value for sample in family.samples} <= {0}
+            for sample in family.samples:
+                for label, value in sample.labels.items():
+                    shown.setdefault(family.name, {}).setdefault(label, set()).add(value)
+    own = "dittofs_coordinator_"
+    assert shown["dittofs_locks_reclaim"]["status"] == {"granted", "denied"}
+    assert shown["dittofs_locks_limit_hits"]["limit_type"] == CLOSED["limit_type"]
+    assert shown["dittofs_connections"] == {"adapter": CLOSED["adapter"], "event": CLOSED["event"]}
+    assert shown[f"{own}redis_call_seconds"]["script"] == CLOSED["script"]
+    assert shown[f"{own}redis_errors"]["kind"] == CLOSED["kind"]
+    assert shown[f"{own}failover_seconds"]["phase"] == CLOSED["phase"]
+    assert shown[f"{own}releases"]["reason"] == REASONS[f"{own}releases"]
+    assert shown[f"{own}releases"]["outcome"] == CLOSED["outcome"]
+    assert shown[f"{own}refused"]["reason"] == REASONS[f"{own}refused"]
+
+
+def test_the_output_passes_promtool() -> None:
+    """`promtool check metrics` reads what a fully fed registry shows and has nothing to say."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        message = "promtool is missing: apt-get install prometheus"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=scrape(fed()), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
     ("call", "sample", "labels", "value"),
     [
-        (lambda m: m.observe_lock_acquire("/s", "exclusive", "deadlock"), "locks_acquire_total",
+        (lambda m: m.observe_lock_acquire("/s", "exclusive", "deadlock"), "acquire_total",
          {"share": "/s", "type": "exclusive", "status": "deadlock"}, 1),
-        (lambda m: m.observe_lock_release("/s", "grace_expired"), "locks_release_total",
+        (lambda m: m.observe_lock_release("/s", "grace_expired"), "release_total",
          {"share": "/s", "reason": "grace_expired"}, 1),
-        (lambda m: m.set_active_locks("/s", "shared", 4), "locks_active", {"share": "/s", "type": "shared"}, 4),
-        (lambda m: m.set_blocked_locks("/s", 3), "locks_blocked", {"share": "/s"}, 3),
-        (lambda m: m.observe_blocking_duration("/s", 0.25), "locks_blocking_duration_seconds_sum", {"share": "/s"},
-         0.25),
-        (lambda m: m.observe_lock_hold_duration("/s", "shared", 2.5), "locks_hold_duration_seconds_sum",
+        (lambda m: m.set_active_locks("/s", "shared", 4), "active", {"share": "/s", "type": "shared"}, 4),
+        (lambda m: m.set_blocked_locks("/s", 3), "blocked", {"share": "/s"}, 3),
+        (lambda m: m.observe_blocking_duration("/s", 0.25), "blocking_duration_seconds_sum", {"share": "/s"}, 0.25),
+        (lambda m: m.observe_lock_hold_duration("/s", "shared", 2.5), "hold_duration_seconds_sum",
          {"share": "/s", "type": "shared"}, 2.5),
-        (lambda m: m.set_grace(ACTIVE, lambda _: 7.0), "locks_grace_period_active", {}, 1),
-        (lambda m: m.set_grace(NOTHING, lambda _: 0.0), "locks_grace_period_active", {}, 0),
-        (lambda m: m.reclaimed(granted=True), "locks_reclaim_total", {"status": "granted"}, 1),
-        (lambda m: m.reclaimed(granted=False), "locks_reclaim_total", {"status": "denied"}, 1),
-        (lambda m: m.observe_lock_limit_hit("total"), "locks_limit_hits_total", {"limit_type": "total"}, 1),
-        (lambda m: m.observe_deadlock(), "locks_deadlock_detected_total", {}, 1),
-        (lambda m: m.set_scope(1, 0, 0, {"smb": 5}), "connections_active", {"adapter": "smb"}, 5),
-        (lambda m: m.connection("smb", "cancel"), "connections_total", {"adapter": "smb", "event": "cancel"}, 1),
-        (lambda m: m.release("smb", "disconnect", "done"), "connections_total",
-         {"adapter": "smb", "event": "release"}, 1),
+        (lambda m: m.observe_lock_limit_hit("total"), "limit_hits_total", {"limit_type": "total"}, 1),
+        (lambda m: m.observe_deadlock(), "deadlock_detected_total", {}, 1),
     ],
 )  # fmt: skip
-def test_each_call_moves_its_family(
+def test_each_call_of_the_lock_manager_moves_its_family(
     call: Callable[[LockMetrics], None], sample: str, labels: dict[str, str], value: float
 ) -> None:
     """One call shows as one value with its labels."""
     registry = CollectorRegistry()
     call(LockMetrics(registry))
-    assert registry.get_sample_value(f"dittofs_{sample}", labels) == value
+    assert registry.get_sample_value(f"dittofs_locks_{sample}", labels) == value
 
 
-@pytest.mark.parametrize("outcome", ["failed", "stale"])
-def test_a_release_that_was_not_done_is_no_connection_event(outcome: str) -> None:
-    """Only a release that was acknowledged counts as one of a connection."""
-    registry = CollectorRegistry()
-    LockMetrics(registry).release("nfs", "disconnect", outcome)
-    assert registry.get_sample_value("dittofs_connections_total", {"adapter": "nfs", "event": "release"}) is None
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*LOCK_METHODS, *NODE_METHODS])
 def test_unregistered_metrics_take_every_call(name: str) -> None:
     """Without a registry all calls work and the process's default registry shows nothing of them."""
-    feed(LockMetrics(), name)
+    metrics = LockMetrics()
+    feed(metrics if name in LOCK_METHODS else Node(metrics).metrics, name)
     assert "dittofs_" not in scrape(prometheus_client.REGISTRY)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*LOCK_METHODS, *NODE_METHODS])
 def test_disabled_metrics_take_every_call(name: str) -> None:
-    """The null object is a LockMetrics that answers every public method, whatever the arguments."""
-    assert isinstance(DISABLED, LockMetrics)
-    feed(DISABLED, name)
-    assert getattr(DISABLED, name)("nonsense", type="nonsense") is None
+    """The null object is a LockMetrics, also for a node, that answers every method, whatever the arguments."""
+    disabled = LockMetrics.disabled()
+    node = Node(disabled).metrics
+    assert isinstance(disabled, LockMetrics)
+    assert isinstance(node, NodeMetrics)
+    recovery(node)
+    target = disabled if name in LOCK_METHODS else node
+    feed(target, name)
+    assert getattr(target, name)("nonsense", type="nonsense") is None
 
 
 @pytest.mark.parametrize(
@@ -174,32 +276,42 @@ def test_disabled_metrics_take_every_call(name: str) -> None:
         (lambda m, bad: m.set_active_locks("/s", bad, 1), "type"),
         (lambda m, bad: m.observe_lock_hold_duration("/s", bad, 1.0), "type"),
         (lambda m, bad: m.observe_lock_limit_hit(bad), "limit_type"),
-        (lambda m, bad: m.connection("nfs", bad), "event"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("bad", ["bogus", "", "Granted"])
-def test_labels_come_from_closed_sets(call: Callable[[LockMetrics, str], None], named: str, bad: str) -> None:
-    """A value outside its set is refused by label and value, and counts nowhere."""
+def test_a_label_of_the_lock_managers_that_is_unknown_is_refused(
+    call: Callable[[LockMetrics, str], None], named: str, bad: str
+) -> None:
+    """A value outside its set is refused by label and value, counts nowhere and takes no share's place."""
     registry = CollectorRegistry()
     metrics = LockMetrics(registry)
     before = scrape(registry)
     with pytest.raises(InvalidArgument, match=f"{named}='{bad}' must be one of "):
         call(metrics, bad)
     assert scrape(registry) == before
-
-
-@pytest.mark.parametrize(
-    "call",
-    [lambda m: m.observe_lock_release("/x", "bogus"), lambda m: m.set_active_locks("/x", "bogus", 1)],
-    ids=["release", "active"],
-)
-def test_a_refused_call_takes_no_share_label(call: Callable[[LockMetrics], None]) -> None:
-    """A call that is refused does not use up one of the hundred labels."""
-    metrics = LockMetrics()
-    with pytest.raises(InvalidArgument):
-        call(metrics)
     assert not metrics._shares
+
+
+def test_a_label_of_redis_that_is_unknown_is_other() -> None:
+    """What another version or another node's settings brought never makes a label of its own, and never raises."""
+    registry = CollectorRegistry()
+    metrics = Node(LockMetrics(registry)).metrics
+    for value in ("bogus-1", "bogus-2"):
+        metrics.connection(value, "connect")
+        metrics.release("nfs", value, "done")
+        metrics.refused(value)
+        metrics.round_trip(value, 0.1, value)
+    assert "bogus" not in scrape(registry)
+    own = {"node": "n1", "scope": "default"}
+    for sample, labels in (
+        ("connections_total", {"adapter": OTHER, "event": "connect"}),
+        ("coordinator_releases_total", {**own, "reason": OTHER, "outcome": "done"}),
+        ("coordinator_refused_total", {**own, "reason": OTHER}),
+        ("coordinator_redis_errors_total", {**own, "kind": OTHER}),
+        ("coordinator_redis_call_seconds_count", {**own, "script": OTHER}),
+    ):
+        assert registry.get_sample_value(f"dittofs_{sample}", labels) == 2, sample
 
 
 def test_share_labels_are_capped() -> None:
@@ -225,27 +337,65 @@ def test_no_created_series() -> None:
     assert "_created" not in scrape(fed())
 
 
-def test_remaining_seconds_count_down_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two scrapes only node time passes, and the gauge follows it down to 0."""
+def test_seconds_count_down_without_a_call() -> None:
+    """Between two scrapes only node time passes: grace and lease go down to 0, and `up` with the lease."""
     registry = CollectorRegistry()
-    metrics, lease = LockMetrics(registry), Lease(Settings())
-    state = replace(ACTIVE, dataset="d", revision=1, clock_ms=1000, in_force=True, reclaim_until_ms=91_000)
-    lease.joined("n1:1", state, 50.0, 50.0, fresh=True)
-    metrics.set_grace(lease.state, lease.grace_remaining)
+    node = Node(LockMetrics(registry), state=IN_FORCE)
     shown = []
-    for now in (50.0, 60.0, 139.0, 141.0):
-        monkeypatch.setattr("coordinator.metrics.clock.now", lambda now=now: now)
-        shown.append(registry.get_sample_value("dittofs_locks_grace_period_remaining_seconds"))
-    assert shown == pytest.approx([90.0, 80.0, 1.0, 0.0])
+    for node.time in (50.0, 54.0, 55.0, 139.0, 141.0):
+        shown.append([
+            registry.get_sample_value("dittofs_locks_grace_period_remaining_seconds"),
+            *(
+                registry.get_sample_value(f"dittofs_coordinator_{name}", {"node": "n1", "scope": "default"})
+                for name in ("lease_remaining_seconds", "up")
+            ),
+        ])  # fmt: skip
+    assert shown == [[90.0, 4.5, 1], [86.0, 0.5, 1], [85.0, 0, 0], [1.0, 0, 0], [0, 0, 0]]
 
 
-def test_before_any_period_nothing_remains() -> None:
-    """Fresh metrics show no grace, and 0 for the closed labels, so that rates begin at once."""
+def test_two_scopes_of_one_process_share_the_metrics() -> None:
+    """Grace is active if any scope's is, what remains is the longest, clients add up; a closed one counts no more."""
     registry = CollectorRegistry()
-    LockMetrics(registry)
-    assert registry.get_sample_value("dittofs_locks_grace_period_remaining_seconds") == 0
-    assert registry.get_sample_value("dittofs_locks_grace_period_active") == 0
-    for status in ("granted", "denied"):
-        assert registry.get_sample_value("dittofs_locks_reclaim_total", {"status": status}) == 0
-    for kind in ("file", "client", "total", "adapter"):
-        assert registry.get_sample_value("dittofs_locks_limit_hits_total", {"limit_type": kind}) == 0
+    metrics = LockMetrics(registry)
+
+    def shown() -> list[float | None]:
+        return [
+            registry.get_sample_value("dittofs_locks_grace_period_active"),
+            registry.get_sample_value("dittofs_locks_grace_period_remaining_seconds"),
+            registry.get_sample_value("dittofs_connections_active", {"adapter": "nfs"}),
+        ]
+
+    assert shown() == [0, 0, None]
+    Node(metrics, "quiet")
+    assert shown() == [0, 0, 1]
+    short = Node(metrics, "short", replace(IN_FORCE, reclaim_until_ms=31_000))
+    assert shown() == [1, 30, 2]
+    long = Node(metrics, "long", IN_FORCE)
+    long.counts = {"nfs": 5, "smb": 1}
+    assert shown() == [1, 90, 7]
+    own = {"node": "n1"}
+    for scope, epoch in (("quiet", 0), ("short", 1), ("long", 1)):
+        assert registry.get_sample_value("dittofs_coordinator_epoch", own | {"scope": scope}) == epoch
+        assert registry.get_sample_value("dittofs_coordinator_in_force", own | {"scope": scope}) == epoch
+    long.lease.invalidate(Reason.CLOSED)
+    assert shown() == [1, 30, 2]
+    assert registry.get_sample_value("dittofs_coordinator_in_force", own | {"scope": "long"}) == 0
+    short.lease.invalidate(Reason.CLOSED)
+    assert shown() == [0, 0, 1]
+    assert registry.get_sample_value("dittofs_coordinator_up", own | {"scope": "short"}) == 0
+    assert registry.get_sample_value("dittofs_coordinator_up", own | {"scope": "quiet"}) == 1
+
+
+def test_a_new_coordinator_takes_the_place_of_a_closed_one() -> None:
+    """A node that is made anew under its name shows its own state; what was counted before is kept."""
+    registry = CollectorRegistry()
+    metrics = LockMetrics(registry)
+    own = {"node": "n1", "scope": "default"}
+    old = Node(metrics)
+    old.metrics.data_lost()
+    old.lease.invalidate(Reason.CLOSED)
+    assert registry.get_sample_value("dittofs_coordinator_up", own) == 0
+    Node(metrics).metrics.data_lost()
+    assert registry.get_sample_value("dittofs_coordinator_up", own) == 1
+    assert registry.get_sample_value("dittofs_connections_active", {"adapter": "nfs"}) == 1
+    assert registry.get_sample_value("dittofs_coordinator_data_loss_total", own) == 2

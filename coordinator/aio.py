@@ -1,0 +1,328 @@
+"""AsyncCoordinator, the asyncio face: the same flows as Coordinator under a second driver; tasks run the keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from coordinator import errors, redis_aio, redis_io
+from coordinator.aio_groups import AsyncClients, AsyncGrace
+from coordinator.face import CLOSE_WAIT_SECONDS, CLOSED, Face, only
+from coordinator.flows import Grant, Sleep
+from coordinator.keeper import Wait
+from coordinator.values import Reason, client_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+
+    import redis
+
+    from coordinator.calls.releases import Claim
+    from coordinator.flows import Flow
+    from coordinator.metrics import LockMetrics
+    from coordinator.settings import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger("coordinator")
+
+
+async def drive(flow: Generator[Any, Any, T], step: Callable[[Any], Awaitable[Any]]) -> T:
+    """Run a flow to its end, each of its requests by `step`; errors go back into the flow.
+
+    A step that has begun is waited for (its time-outs bound it), cancelled or not: only then does the flow learn of
+    the cancellation, as of an outcome that is not known. So no request of a cancelled call is under way any more when
+    its caller goes on.
+    """
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            request = flow.send(value) if error is None else flow.throw(error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        value, error = None, None
+        begun = asyncio.ensure_future(step(request))
+        while not begun.done():
+            try:
+                await asyncio.wait([begun])
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+        try:
+            value = begun.result()
+        except (errors.CoordinatorError, asyncio.CancelledError) as caught:
+            error = error or caught
+
+
+class AsyncCoordinator(Face):
+    """One node's share in the lock recovery of a scope. Belongs to one event loop; a context manager: join ... leave.
+
+    The same names as Coordinator, with `await`. Callbacks are plain functions or `async def`.
+    """
+
+    def __init__(  # noqa: PLR0913  (the pinned signature)
+        self,
+        redis: redis.asyncio.Redis,
+        *,
+        node: str,
+        scope: str = "default",
+        settings: Settings | None = None,
+        metrics: LockMetrics | None = None,
+        bootstrap: bool = False,
+        predecessor_dead: bool = False,
+    ) -> None:
+        """Take a redis-py client, which is never changed nor closed; nothing is sent before `start`.
+
+        `bootstrap`: a scope without data is a new installation and starts as normal; without it such a scope begins
+        with a full grace. `predecessor_dead`: the process that had this node name before is certainly dead.
+        """
+        self._woken = asyncio.Event()
+        # More at once would only grow old in the queue, until their `not_after` refuses them.
+        self._slots = asyncio.Semaphore(2 * redis_aio.PIPELINE_MAX)
+        super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
+        self._connector = redis_io.Connector(redis, self._settings)
+        self._channel: redis_aio.AsyncChannel | None = None
+        self._channels: list[redis_aio.AsyncChannel] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._running: dict[bytes, asyncio.Task[None]] = {}
+        self._callbacks: asyncio.Queue[Callable[[], Any]] = asyncio.Queue()
+        self._stopped = False
+        self.grace = AsyncGrace(self)
+        self.clients = AsyncClients(self)
+
+    @classmethod
+    def connect(  # noqa: PLR0913  (the pinned signature)
+        cls,
+        url: str,
+        *,
+        node: str,
+        scope: str = "default",
+        settings: Settings | None = None,
+        metrics: LockMetrics | None = None,
+        bootstrap: bool = False,
+        predecessor_dead: bool = False,
+    ) -> Self:
+        """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
+        return cls(
+            redis_aio.from_url(url),
+            node=node,
+            scope=scope,
+            settings=settings,
+            metrics=metrics,
+            bootstrap=bootstrap,
+            predecessor_dead=predecessor_dead,
+        )
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
+        if self._stopped:
+            msg = "this coordinator was closed: make a new one"
+            raise errors.Closed(msg)
+        if self._tasks:
+            return self
+        heartbeat = redis_aio.AsyncChannel(self._connector, self._settings)
+        events = redis_aio.AsyncEvents(self._connector, self._node.keys, self._settings)
+        self._channel = redis_aio.AsyncChannel(self._connector, self._settings)
+        self._channels = [self._channel, heartbeat]
+        try:
+            self._node.closed = False
+            await drive(self._node.join(), self._stepper(heartbeat))
+        except BaseException:
+            self._node.closed = True
+            for channel in self._channels:
+                await channel.close()
+            raise
+        self._tasks = [
+            asyncio.create_task(work, name=f"{name}-{self._node.name}")
+            for name, work in (
+                ("keeper", self._keep(heartbeat)),
+                ("events", self._listen(events)),
+                ("callbacks", self._call_back()),
+            )
+        ]
+        return self
+
+    async def close(self) -> None:
+        """Stop granting, wait up to 5 s for running callbacks, leave: holders become a planned failover at once.
+
+        Idempotent. If Redis cannot be told, the lease runs out and the other nodes notice.
+        """
+        if self._stopped or not self._tasks:
+            await self.abandon()
+            return
+        self._node.lease.tighten()
+        self._node.claims_releases = False
+        own = asyncio.current_task()  # close() inside a release callback does not wait for itself
+        running = [task for task in self._running.values() if task is not own]
+        if running:
+            await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
+        channel = redis_aio.AsyncChannel(self._connector, self._settings)
+        try:
+            await drive(self._node.leave(), self._stepper(channel))
+        except errors.CoordinatorError as error:
+            log.warning("%s could not say that it leaves: %s", self.owner, error)
+        finally:
+            await channel.close()
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Stop as a crash would: nothing is told to Redis, the lease runs out."""
+        self._node.lease.invalidate(Reason.CLOSED)
+        self._node.closed = True
+        self._stopped = True
+        self._wake()
+        own = asyncio.current_task()
+        ending = [task for task in (*self._tasks, *self._running.values()) if task is not own]
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending, timeout=2 * self._settings.op_timeout_seconds)
+        for channel in self._channels:
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    # -- grants -----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def granting(self, client: str | bytes) -> AsyncIterator[Grant]:
+        """Grant one new lock: hold, check, your insert in the block, confirm on leaving it.
+
+        Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
+        RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
+        """
+        raw = client_bytes(client)
+        grant = await self._run(self._node.begin_grant(raw))
+        try:
+            yield grant
+            grant.confirm()
+        except BaseException:
+            with contextlib.suppress(errors.CoordinatorError):
+                await self._run(self._node.uncount_lock(raw, grant.generation))
+            raise
+
+    @contextlib.asynccontextmanager
+    async def reclaiming(self, client: str | bytes) -> AsyncIterator[Grant]:
+        """Reclaim a client's locks: admits, your inserts in the block, confirms, completes on success.
+
+        Call `grant.confirm()` after each insert if there are several. Raises as admit_reclaim before the block,
+        StaleGrant after it: undo the inserts. Two round trips.
+        """
+        raw = client_bytes(client)
+        grant = await self._run(self._node.admit(raw))
+        try:
+            yield grant
+            grant.confirm()
+        except BaseException:
+            self._node.stop_reclaiming(raw)
+            raise
+        only(await self._run(self._node.complete([raw])))
+
+    # -- callbacks ----------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
+        if function is not None:
+            self._callbacks.put_nowait(lambda: function(value))
+
+    async def _call_back(self) -> None:
+        while True:
+            function = await self._callbacks.get()
+            try:
+                await _awaited(function())
+            except Exception:
+                log.exception("a grace callback of %s raised", self.owner)
+
+    def _begin_releases(self, claims: list[Claim], asked: float) -> None:
+        for claim in self._keeper.took(claims, asked):
+            if self._node.closed:
+                return  # the claim runs out and comes due elsewhere
+            task = asyncio.create_task(self._work(claim), name=f"release-{self._node.name}")
+            self._running[claim.name] = task
+            task.add_done_callback(functools.partial(self._ran, claim.name))
+
+    def _ran(self, name: bytes, _: asyncio.Task[None]) -> None:
+        self._running.pop(name, None)
+
+    async def _work(self, claim: Claim) -> None:
+        if self._release is None or not self._keeper.may_begin(claim):
+            return  # it comes due again
+        try:
+            await _awaited(self._release(claim.release))
+        except Exception:
+            log.exception("release of %r failed and is tried again", claim.release.client_id)
+            finish = self._keeper.failed
+        else:
+            finish = self._keeper.done
+        try:
+            await self._run(finish(claim))
+        except errors.CoordinatorError as error:
+            log.warning("release of %r is not acknowledged and comes due again: %s", claim.release.client_id, error)
+
+    # -- drivers ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, flow: Flow[T]) -> T:
+        if self._channel is None or self._node.closed:
+            raise errors.Closed(CLOSED)
+        async with self._slots:
+            return await drive(flow, self._stepper(self._channel))
+
+    def _stepper(self, channel: redis_aio.AsyncChannel) -> Callable[[Any], Awaitable[Any]]:
+        """Return what does one request of a flow: a call on `channel`, a sleep, or the keeper's wait."""
+
+        def step(request: Any) -> Awaitable[Any]:
+            if isinstance(request, Sleep):
+                return asyncio.sleep(request.seconds)
+            if isinstance(request, Wait):
+                return self._wait(request.until)
+            return channel.run(request)
+
+        return step
+
+    async def _wait(self, until: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - self._node.now())):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def _keep(self, channel: redis_aio.AsyncChannel) -> None:
+        try:
+            await drive(self._keeper.run(), self._stepper(channel))
+        except Exception:
+            log.exception("the keeper of %s ended: its lease runs out", self.owner)
+
+    async def _listen(self, events: redis_aio.AsyncEvents) -> None:
+        after = self._node.last_event
+        try:
+            while True:
+                try:
+                    heard = await events.read(after)
+                except errors.Unavailable as error:
+                    await asyncio.sleep(self._settings.op_timeout_seconds / 2)
+                    self._node.deaf(error)
+                    continue
+                self._node.hear_all(heard)
+                after = heard[-1][0] if heard else after
+        finally:
+            await events.close()
+
+
+async def _awaited(value: Any) -> None:
+    """Wait for what an `async def` callback returned; a plain one is done already."""
+    if inspect.isawaitable(value):
+        await value

@@ -1,0 +1,174 @@
+"""The asyncio twin of redis_io: all calls that wait go out in one pipeline on one connection, then the next ones.
+
+A call that is given up by its caller stays in its place of the pipeline: its reply is read and thrown away, never
+left for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis import exceptions
+
+from coordinator import errors
+from coordinator.calls.base import Reply, read
+from coordinator.redis_io import (
+    LOST,
+    answered,
+    block_seconds,
+    command,
+    events_of,
+    reading,
+    unanswered,
+    unconnected,
+    unread,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordinator.calls import Call
+    from coordinator.flows import Event
+    from coordinator.keys import Keys
+    from coordinator.redis_io import Connector
+    from coordinator.settings import Settings
+
+PIPELINE_MAX = 64
+"""Calls of one pipeline: bounds how long the last one waits for the first, and the bytes in flight."""
+
+
+class AsyncChannel:
+    """Runs calls on one connection, any number at once. Belongs to one event loop."""
+
+    def __init__(self, connector: Connector, settings: Settings) -> None:
+        """Own a pool of one connection; an exchange takes at most `op_timeout_seconds`."""
+        self._timeout = settings.op_timeout_seconds
+        self._pool = connector.pool(timeout=self._timeout)
+        self._waiting: list[tuple[Call[Any], asyncio.Future[Reply]]] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    def run(self, call: Call[Any]) -> asyncio.Future[Reply]:
+        """Send the call once. The future raises Unavailable, OutcomeUnknown or ContractBroken."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, future))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+            self._sender.add_done_callback(self._sent)
+        return future
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch = self._waiting[:PIPELINE_MAX]
+            answers = await self._exchange([call for call, _ in batch])
+            del self._waiting[: len(batch)]
+            for (call, future), answer in zip(batch, answers, strict=True):
+                _settle(future, call, answer)
+        self._sender = None
+
+    def _sent(self, sender: asyncio.Task[None]) -> None:
+        """Leave nobody waiting when the sender did not end by itself."""
+        error = None if sender.cancelled() else sender.exception()
+        if error is None and not sender.cancelled():
+            return
+        self._sender = None
+        waiting, self._waiting = self._waiting, []
+        for call, future in waiting:
+            _settle(future, call, errors.OutcomeUnknown(f"given up while it was sent: {error or 'cancelled'}"))
+
+    async def _exchange(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Return a raw reply or an exception for each call."""
+        try:
+            connection = await self._pool.get_connection()
+        except (redis.ResponseError, *LOST) as error:
+            return [unconnected(error)] * len(calls)
+        try:
+            answers = await self._pipeline(connection, [command(call) for call in calls])
+            unknown = [i for i, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
+            if unknown:
+                again = await self._pipeline(connection, [command(calls[i], whole=True) for i in unknown])
+                for i, answer in zip(unknown, again, strict=True):
+                    answers[i] = answer
+            return answers
+        finally:
+            await self._pool.release(connection)
+
+    async def _pipeline(self, connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        answers: list[Any] = []
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.send_packed_command(connection.pack_commands(commands))
+                while len(answers) < len(commands):
+                    try:
+                        answers.append(await connection.read_response())
+                    except redis.ResponseError as error:
+                        answers.append(error)
+        except LOST as error:
+            await connection.disconnect(nowait=True)
+            answers += [unanswered(error)] * (len(commands) - len(answers))
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return answers
+
+    async def close(self) -> None:
+        """Close the pool; what still waits is given up."""
+        if self._sender is not None:
+            self._sender.cancel()
+        await self._pool.disconnect()
+
+
+def _settle(future: asyncio.Future[Reply], call: Call[Any], answer: Any) -> None:
+    if future.done():
+        return  # given up by its caller
+    if isinstance(answer, redis.ResponseError):
+        answer = answered(answer)
+    if isinstance(answer, errors.CoordinatorError):
+        future.set_exception(answer)
+        return
+    try:
+        future.set_result(read(call.script, answer))
+    except errors.ContractBroken as error:
+        future.set_exception(error)
+
+
+class AsyncEvents:
+    """Blocking reads of the scope's events on a connection of its own."""
+
+    def __init__(self, connector: Connector, keys: Keys, settings: Settings) -> None:
+        """Own a pool whose time-out is the block plus `op_timeout_seconds`."""
+        self._block = block_seconds(settings)
+        self._pool = connector.pool(timeout=self._block + settings.op_timeout_seconds)
+        self._key = keys.key("events")
+
+    async def read(self, after: str) -> list[Event]:
+        """Return events after the id `after`, none when the block ran out. Raises Unavailable."""
+        try:
+            connection = await self._pool.get_connection()
+        except (redis.RedisError, OSError) as error:
+            raise unread(error) from error
+        try:
+            await connection.send_command(*reading(self._key, after, self._block))
+            return events_of(await connection.read_response())
+        except (redis.RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise unread(error) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._pool.disconnect()
+
+
+def from_url(url: str) -> redis.asyncio.Redis:
+    """Return a client of `url`; raise InvalidArgument when it is none."""
+    try:
+        return redis.asyncio.Redis.from_url(url)
+    except ValueError as error:
+        msg = f"url={url.rsplit('@', maxsplit=1)[-1]!r} is no Redis URL: {error}"
+        raise errors.InvalidArgument(msg) from error

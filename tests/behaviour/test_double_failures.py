@@ -1,0 +1,148 @@
+"""Scenarios 12 and 13: a second node dies while the first one's clients are in grace."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator import BarrierPending, GraceState
+from tests.world import GRACE, Player, World, all_released
+
+LAPSE = 9.5
+LEASE_AND_MARGIN = 8500
+
+
+def half_done(world: World) -> tuple[Player, Player]:
+    """Return n2 and n3 in n1's grace: A has reclaimed on n2, B is pending."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    for client in ("a", "b"):
+        n1.register(client)
+        n1.lock(client)
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.reclaim("a")
+    return n2, n3
+
+
+@pytest.mark.parametrize(("first", "last"), ["ab", "ba"])
+def test_12_double_crash_in_one_grace(world: World, first: str, last: str) -> None:
+    """The same epoch, A is waited for again and completes anew on n3; early exit only after both, in either order."""
+    n2, n3 = half_done(world)
+    n2.crash()
+    n3.register("a")
+    with pytest.raises(BarrierPending) as caught:
+        n3.admit("a")  # n2 is not noticed yet: neither ALREADY nor NOT_EXPECTED, which would be final
+    assert caught.value.waiting_for == (n2.owner,)
+    world.pass_time(LAPSE)
+    view = n3.view()
+    assert (view.epoch, view.in_force, view.expected_clients, view.reclaimed_clients) == (1, True, 2, 0)
+    assert set(view.waiting_for) == {"a", "b"}
+    outcome = n3.reclaim(first)
+    assert (outcome.repeated, outcome.remaining, outcome.closing) == (False, 1, False)
+    world.pass_time(2)
+    assert n3.view().waiting_for == (last,)
+    assert n3.reclaim(last).lifted
+    world.settle()
+    assert [(p.epoch, p.reclaimed, p.forfeited) for p in n3.periods] == [(1, 2, 0)]
+    assert world.redis.smembers(world.key("holders", n3.owner)) == {b"a", b"b"}
+    assert list(all_released(world)) == []
+
+
+def test_12_n2_dies_and_b_completes_while_that_closes(world: World) -> None:
+    """The close waits for n2's lease; A's right, lost after it, gets an epoch of its own and is never forfeited."""
+    n2, n3 = half_done(world)
+    n2.crash()
+    outcome = n3.reclaim("b")
+    assert (outcome.closing, outcome.lifted) == (True, False)
+    end = world.gone_at(n2)
+    n3.register("a")
+    world.reach(end)
+    n3.run(n3.node.evict([n2.owner]))
+    n3.run(n3.node.renew())
+    assert n3.view().waiting_for == (n2.owner,)
+    assert not n3.check().allowed
+    with pytest.raises(BarrierPending):
+        n3.admit("a")
+    world.jump(0.001)
+    n3.run(n3.node.evict([n2.owner]))  # LATER: it does not reopen what is closing
+    assert n3.view().epoch == 1
+    world.settle()
+    world.pass_time(1)
+    view = n3.view()
+    assert (view.epoch, view.in_force, view.waiting_for) == (2, True, ("a",))
+    assert view.remaining_seconds > GRACE - 2, "a full one"
+    n3.admit("a").confirm()
+    n3.complete("a")
+    world.settle()
+    assert [(p.epoch, p.reclaimed, p.forfeited) for p in n3.periods] == [(1, 2, 0), (2, 1, 0)]
+    assert list(all_released(world)) == []
+
+
+def test_13_n2_dies_in_n1s_grace_before_its_ack(world: World) -> None:
+    """No operator: reclaims are admitted L + M after n2's last renewal at the latest, and n2's holders join."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    for node, client in ((n1, "a"), (n2, "b")):
+        node.register(client)
+        node.lock(client)
+    n1.crash()
+    world.reach(world.gone_at(n1) + 1)
+    n2.run(n2.node.renew())
+    n3.run(n3.node.evict([n1.owner]))
+    n2.crash()
+    died, end = world.clock, world.gone_at(n2)
+    assert n3.view().waiting_for == (n2.owner,)
+    n3.register("a")
+    world.reach(end)
+    n3.run(n3.node.renew())
+    with pytest.raises(BarrierPending):
+        n3.admit("a")
+    world.jump(0.001)
+    n3.run(n3.node.renew())
+    n3.admit("a").confirm()
+    assert world.clock - died <= LEASE_AND_MARGIN + 1
+    world.settle()
+    view = n3.view()
+    assert (view.epoch, view.expected_clients, set(view.waiting_for)) == (1, 2, {"a", "b"})
+    assert not n3.complete("a").closing
+    assert n3.reclaim("b").lifted
+    world.settle()
+    assert [(p.epoch, p.reclaimed, p.forfeited) for p in n3.periods] == [(1, 2, 0)]
+
+
+def test_13_n2_dies_in_n1s_grace_after_its_ack(world: World) -> None:
+    """Reclaims go on all the time; n2's holders join the same epoch, which is extended to a full grace for them."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    for node, client in ((n1, "a"), (n1, "late"), (n2, "b")):
+        node.register(client)
+        node.lock(client)
+    n1.crash()
+    world.pass_time(LAPSE)
+    assert n3.view().in_force
+    n2.crash()
+    assert not n3.reclaim("a").closing
+    world.pass_time(GRACE / 2)
+    view = n3.view()
+    assert (view.epoch, view.expected_clients, view.reclaimed_clients) == (1, 3, 1)
+    assert set(view.waiting_for) == {"late", "b"}
+    assert view.remaining_seconds > GRACE / 2 + 5, "counted from n2's loss"
+    n3.reclaim("late")
+    assert n3.view().state is GraceState.ACTIVE
+    assert n3.reclaim("b").lifted
+    world.settle()
+    assert n3.check().allowed
+    assert list(all_released(world)) == []
+
+
+def test_13_nobody_comes_back(world: World) -> None:
+    """Both nodes' clients stay away: the period ends by its deadline all the same, and each is forfeited once."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    for node, client in ((n1, "a"), (n2, "b")):
+        node.register(client)
+        node.lock(client)
+    n1.crash()
+    world.pass_time(LAPSE - 0.8)
+    n2.crash()
+    world.pass_time(LAPSE + GRACE + LAPSE)
+    assert n3.view().state is GraceState.NORMAL
+    assert sum(period.forfeited for period in n3.periods) == 2
+    assert sorted(n3.released()) == [("a", "forfeited"), ("b", "forfeited")]
+    assert n3.check().allowed

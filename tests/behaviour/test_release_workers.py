@@ -1,0 +1,148 @@
+"""Scenario 24, in driven time: a worker dies with its claim; the release is done again, by one node at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.behaviour.test_story import LockStore
+from tests.world import all_released
+
+if TYPE_CHECKING:
+    from coordinator.calls.releases import Claim
+    from tests.world import Player, World
+
+LAPSE = 9.5
+LOCKS = 3
+MOMENTS = pytest.mark.parametrize("freed", range(LOCKS + 1), ids=["after claim", "in it", "in it", "before ack"])
+
+
+def only_release(world: World) -> bytes:
+    """Return the name of the one entry of the queue."""
+    (name,) = world.redis.zrange(world.key("due"), 0, -1)
+    assert isinstance(name, bytes)
+    return name
+
+
+def claim_ends(world: World) -> int:
+    """Return when the one entry of the queue comes due again, in ms of the scope clock."""
+    return int(world.redis.zscore(world.key("due"), only_release(world)) or 0)
+
+
+def claimed_elsewhere(home: Player, worker: Player) -> Claim:
+    """Let `home`, which has no callback, disconnect its client a; return the claim that `worker` took and keeps."""
+    world = home.world
+    for node in world.nodes:
+        node.node.claims_releases = node is worker
+    worker.callback = False
+    home.register("a")
+    home.lock("a")
+    home.unregister("a")
+    world.pass_time(0.8)
+    (claim,) = worker.held_back
+    return claim
+
+
+def locks_left(player: Player, freed: int) -> LockStore:
+    """Return a store with the locks of client a that a worker had not come to when it died, and one of client d."""
+    owner, generation = player.owner, player.view_of("a").generation
+    store = LockStore({f"file {i}": ("a", owner, generation) for i in range(freed, LOCKS)})
+    store.insert("another", "d", owner, generation + 1)
+    return store
+
+
+def check_done_once_more(store: LockStore, claim: Claim, node: Player) -> None:
+    """Check that the other node, and nobody else, was given the very same release, and that it frees what is left."""
+    assert node.releases == [claim.release]
+    assert list(all_released(node.world)) == [("a", "disconnect")]
+    for release in node.releases:
+        store.free(release)
+    assert list(store.held) == ["another"]
+    assert node.world.dump("due", "releases", "ending") == {}
+
+
+@MOMENTS
+def test_24_the_home_nodes_worker_dies_with_its_node(world: World, freed: int) -> None:
+    """TTL 0: claimed by the disconnect itself. Not before the claim ran out, then once, by the other node."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.callback = False
+    n1.register("a")
+    n1.lock("a")
+    n1.unregister("a")
+    (claim,) = n1.held_back
+    store = locks_left(n1, freed)
+    n1.crash()
+    world.reach(claim_ends(world) - 1)
+    world.settle()
+    assert list(all_released(world)) == []
+    world.pass_time(1)
+    check_done_once_more(store, claim, n2)
+    assert world.dump("client", "adapter") == {}
+
+
+@MOMENTS
+def test_24_the_worker_and_the_node_that_held_the_client_die(world: World, freed: int) -> None:
+    """n2 was at n1's client; n1 dies, then n2: n3 does it, in the grace of n1's other client, which goes on."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("d")
+    n1.lock("d")
+    claim = claimed_elsewhere(n1, n2)
+    store = locks_left(n1, freed)
+    n1.crash()
+    n3.node.claims_releases = True
+    world.pass_time(2)
+    n2.crash()
+    end = claim_ends(world)
+    world.reach(end - 1)
+    world.settle()
+    assert list(all_released(world)) == []
+    world.pass_time(LAPSE)
+    assert n3.view().waiting_for == ("d",)
+    n3.reclaim("d")
+    world.pass_time(2)
+    check_done_once_more(store, claim, n3)
+    world.pass_time(30)
+    assert len(n3.releases) == 1
+    assert world.redis.smembers(world.key("adapter", "nfs")) == {b"d"}
+
+
+def test_24_a_worker_that_only_takes_long_keeps_its_claim(world: World) -> None:
+    """Its keeper renews the claim: nobody else is at it, for as long as the callback runs; then it is acknowledged."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    claim = claimed_elsewhere(n1, n3)
+    for node in (n1, n2):  # n2 looks at the queue before n3 does
+        node.node.claims_releases = True
+    n1.crash()
+    world.pass_time(45)
+    assert list(all_released(world)) == []
+    assert n3.held_back == [claim]
+    n3.run(n3.keeper.done(claim))
+    world.pass_time(15)
+    assert list(all_released(world)) == []
+    assert world.dump("due", "releases", "ending", "client", "adapter") == {}
+
+
+def test_24_once_per_claim_at_a_time(world: World) -> None:
+    """When a claim has run out, two nodes ask in the same moment: one gets it, with a token of its own."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    first = claimed_elsewhere(n1, n2)
+    n1.callback = n3.callback = False
+    n1.node.claims_releases = n3.node.claims_releases = True
+    n2.crash()
+    tokens, waited = [first.token], []
+    for _ in range(3):
+        before = world.clock
+        world.reach(claim_ends(world) + 250)
+        waited.append(world.clock - before)
+        for node in (n1, n3):
+            node.node.must_renew = True
+            node.tick()
+        (claim,) = n1.held_back + n3.held_back
+        tokens.append(claim.token)
+        for node in (n1, n3):  # the worker is gone, its keeper knows of no claim any more
+            node.held_back.clear()
+            node.keeper.claims.clear()
+            node.keeper._good_until.clear()
+    assert len(set(tokens)) == len(tokens)
+    assert all(ms > 9000 for ms in waited), "a claim is good for 10 s"

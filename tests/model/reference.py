@@ -1,0 +1,471 @@
+"""What the scope must look like, in plain sets: read from protocol.md, compared with Redis after every script.
+
+It follows the requests that were executed and what they answered. Refusals of reclaims are predicted; moves of the
+period (start, in force, close, lift) are checked to be legal when they come and to come when they must.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from coordinator.calls import Call, Reply
+    from coordinator.settings import Settings
+    from tests.model.snapshot import Snapshot
+
+TIGHT = {"node_evict": 1, "grace_start": 4, "grace_end": 2, "grace_advance": 0, "reclaim_complete": 0}
+"""Which own argument says that the caller's view is held closed."""
+
+
+def need(holds: object, rule: str) -> None:
+    """Fail with the rule that does not hold."""
+    if not holds:
+        raise AssertionError(rule)
+
+
+@dataclass
+class Member:
+    """A member's lease (scope clock, ms) and the revision it has switched to."""
+
+    lease: float
+    acked: int
+
+
+@dataclass
+class Registration:
+    """A client's registration."""
+
+    owner: str
+    generation: int
+    adapter: str
+    ttl: int
+    request: str
+    state: str = "live"
+    verifier: bytes = b""
+    copied: bool = False
+
+
+@dataclass
+class Reference:
+    """The scope as the protocol has it."""
+
+    settings: Settings
+    limit: int
+    members: dict[str, Member] = field(default_factory=dict)
+    fenced: set[str] = field(default_factory=set)
+    holders: dict[str, set[bytes]] = field(default_factory=dict)
+    """Of members, of lost owners, of orphans."""
+    lost: set[str] = field(default_factory=set)
+    orphans: set[str] = field(default_factory=set)
+    reclaimed: set[bytes] = field(default_factory=set)
+    clients: dict[bytes, Registration] = field(default_factory=dict)
+    claims: dict[bytes, str] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+    writes: dict[str, int] = field(default_factory=dict)
+    epoch: int = 0
+    active: bool = False
+    in_force: bool = False
+    closing: bool = False
+    r1: int = 0
+    r2: int = 0
+    revision: int = 0
+    clock: int = 0
+    generation: int = 0
+    reclaim_until: int = 0
+    cap: int = 0
+    on_end: Callable[[bytes, str | None], None] = lambda *_: None
+    """Told that a client's right is over: under one owner, or (None) altogether."""
+    on_move: Callable[[bytes, str, str], None] = lambda *_: None
+    on_forfeit: Callable[[bytes, str], None] = lambda *_: None
+
+    # -- sets ---------------------------------------------------------------------------------------------------------
+
+    def held(self, owner: str) -> set[bytes]:
+        """Return the holders under an owner."""
+        return self.holders.setdefault(owner, set())
+
+    def expected(self) -> set[bytes]:
+        """Return who may reclaim."""
+        return set().union(*(self.held(owner) for owner in self.lost))
+
+    def has_right(self, client: bytes) -> bool:
+        """Tell whether the client is a holder of a member or on a roster."""
+        return any(client in self.held(owner) for owner in (*self.members, *self.lost))
+
+    def lapsed(self, owner: str) -> bool:
+        """Tell whether a member's lease ran out more than M ago."""
+        return self.clock > self.members[owner].lease + self.settings.barrier_margin_seconds * 1000
+
+    def missing(self, revision: int, tight: str) -> list[str]:
+        """Return whom the barrier of a revision waits for."""
+        return [
+            owner
+            for owner, member in self.members.items()
+            if member.acked < revision and not self.lapsed(owner) and owner != tight
+        ]
+
+    # -- one executed request -----------------------------------------------------------------------------------------
+
+    def executed(
+        self, call: Call[Any], reply: Reply, events: Iterable[dict[str, bytes]], found: Snapshot, *, strict: bool
+    ) -> None:
+        """Follow a request that was executed; `strict`: the caller's view really is closed at this moment."""
+        state = reply.state
+        need(state.clock_ms >= self.clock, "3: the scope clock went back")
+        self.clock = state.clock_ms
+        script, owner = call.script.name, call.head.owner
+        if reply.status in {"DATA_LOST", "FENCED", "LATE"}:
+            need(reply.status != "DATA_LOST", "data was taken for lost")
+            need(reply.status != "FENCED" or owner in self.fenced or not owner, "a live incarnation was called fenced")
+            need(not list(events), "10: a refused request left an event")
+            return
+        need(owner not in self.fenced, f"10: {script} of the fenced {owner} was executed")
+        args = call.args[6:]
+        tight = ""
+        if script in TIGHT and str(args[TIGHT[script]]) == "1" and reply.status not in {"ALIVE", "UNKNOWN", "LATER"}:
+            need(strict or not self.active, "a caller said that its view is closed, and it is not")
+            tight = owner
+        effect = getattr(self, f"_{script}", None)
+        if effect is not None:
+            effect(owner, args, reply)
+        if script == "orphan_drain":
+            self._follow_drain(found)
+        for event in events:
+            self._transition(script, event, tight)
+        committed = state.writes > self.writes.get(owner, 0)  # a repeat that finds all done changes nothing
+        self.writes[owner] = state.writes
+        if tight and committed and self.active and tight in self.members:
+            self.members[tight].acked = max(self.members[tight].acked, self.r1, self.r2)
+        if "advance" in call.script.includes and committed:
+            self._nothing_is_left_undone(tight)
+        need((state.epoch, state.revision) == (self.epoch, self.revision), "epoch or revision without a transition")
+        need(state.in_force == self.in_force and state.closing == self.closing, "in force or closing without its event")
+        if self.active:
+            self.reclaim_until, self.cap = state.reclaim_until_ms, state.cap_ms
+
+    def _transition(self, script: str, event: dict[str, bytes], tight: str) -> None:
+        kind = event["kind"].decode()
+        if kind not in {"start", "joined", "in_force", "closing", "lift"}:
+            return
+        self.revision += 1
+        need(int(event["revision"]) == self.revision, "3: revisions count transitions one by one")
+        if kind == "start":
+            need(not self.active, "a period started inside another")
+            self.epoch += 1
+            self.active, self.in_force, self.closing, self.r1, self.r2 = True, False, False, self.revision, 0
+            self.reclaimed.clear()
+        elif kind == "joined":
+            need(self.active and not self.closing, "a roster joined a period that is closing")
+        elif kind == "in_force":
+            need(
+                self.active and not self.in_force and not self.missing(self.r1, tight), "2: in force before its barrier"
+            )
+            self.in_force = True
+        elif kind == "closing":
+            early = self.in_force and not self.open and not self.expected()
+            late = (self.in_force and self.clock >= self.reclaim_until > 0) or self.clock >= self.cap > 0
+            cause = f"in_force={self.in_force} open={self.open} expected={self.expected()} clock={self.clock}"
+            cause += f" until={self.reclaim_until} cap={self.cap}"
+            need(early or late or script == "grace_end", f"4: {script} closed without a cause: {cause}")
+            self.closing, self.r2 = True, self.revision
+        else:
+            self._lift(tight)
+        need(int(event["epoch"]) == self.epoch, "3: an event of another epoch")
+
+    def _lift(self, tight: str) -> None:
+        need(self.active and self.closing, "4: lifted without closing, or twice")
+        need(not self.missing(self.r2, tight), "1: lifted before the closing barrier")
+        for owner in self.lost:
+            for client in self.held(owner):
+                self.on_forfeit(client, owner)
+                self.on_end(client, owner)
+        gone = self.expected()
+        self.orphans |= self.lost
+        self.lost, self.open, self.asked = set(), set(), set()
+        self.active = self.in_force = self.closing = False
+        self.r1 = self.r2 = self.reclaim_until = self.cap = 0
+        self._end_if_nothing_left(gone)
+
+    def _nothing_is_left_undone(self, tight: str) -> None:
+        if not self.active:
+            return
+        if not self.closing:
+            need(self.in_force or self.missing(self.r1, tight), "4: the barrier has passed, and it is not in force")
+            need(not self.in_force or self.open or self.expected(), "4: nobody is left, and no early exit")
+        else:
+            need(
+                self.missing(self.r2, tight),
+                f"4: no lift although the closing barrier {self.r2} has passed: {self.members}",
+            )
+
+    # -- rights -------------------------------------------------------------------------------------------------------
+
+    def _forget(self, client: bytes) -> None:
+        for owner in (*self.lost, *self.members):
+            self.held(owner).discard(client)
+        self._end_if_nothing_left([client])
+
+    def _end_if_nothing_left(self, clients: Iterable[bytes]) -> None:
+        for client in clients:
+            if not self.has_right(client):
+                self.on_end(client, None)
+
+    def _lose(self, owner: str) -> None:
+        del self.members[owner]
+        self.fenced.add(owner)
+        if self.held(owner):
+            self.lost.add(owner)
+        elif any(reg.owner == owner for reg in self.clients.values()):
+            self.orphans.add(owner)
+
+    def _attach(self, client: bytes, old: Registration, owner: str) -> bool:
+        """Let a registration live on here; tell whether its right is a copy."""
+        if old.owner == owner or old.owner not in self.members:
+            return old.copied
+        self.on_move(client, old.owner, owner)
+        if client in self.held(old.owner):
+            self.held(owner).add(client)
+            if old.state == "live":
+                return True
+            self.held(old.owner).discard(client)
+        return old.copied
+
+    def may_reclaim(self, client: bytes, owner: str, *, admission: bool) -> str:
+        """Return the status that the protocol asks for (section 5, reclaim_admit)."""
+        reg = self.clients.get(client)
+        if reg is None:
+            return "UNKNOWN"
+        if reg.owner != owner:
+            return "MOVED"
+        if client in self.expected():
+            return "" if self.in_force and not (admission and self.closing) else "BARRIER"
+        if any(client in self.held(member) for member in self.members if member != owner):
+            return "BARRIER"
+        if client in self.reclaimed:
+            return "ALREADY"
+        return "NOT_EXPECTED" if self.active else "NO_GRACE"
+
+    # -- what each script does ----------------------------------------------------------------------------------------
+
+    def _node_join(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        if reply.status != "JOINED" or not int(reply.data[1]):
+            return
+        name, dead = str(args[0]), str(args[9]) == "1"
+        margin = self.settings.barrier_margin_seconds * 1000
+        for owner, member in self.members.items():
+            if owner.rpartition(":")[0] == name:
+                self.fenced.add(owner)
+                if dead:
+                    member.lease = self.clock - margin - 1
+        owner = f"{name}:{int(reply.data[0])}"
+        need(owner not in self.fenced and owner not in self.members, "3: an incarnation was given twice")
+        self.members[owner] = Member(self.clock + self.settings.lease_seconds * 1000, self.revision)
+
+    def _node_renew(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        member = self.members[owner]
+        member.acked = max(member.acked, min(int(args[0]), self.revision))
+        if int(reply.data[0]):
+            member.lease = self.clock + self.settings.lease_seconds * 1000
+
+    def _node_leave(self, owner: str, _: tuple[Any, ...], reply: Reply) -> None:
+        if int(reply.data[0]):
+            self._lose(owner)
+        else:
+            self.fenced.add(owner)
+            self.members[owner].lease = self.clock - self.settings.barrier_margin_seconds * 1000 - 1
+
+    def _node_evict(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        victim = str(args[0])
+        if reply.status == "EVICTED":
+            need(self.lapsed(victim), "a member with a lease was evicted")
+            self._lose(victim)
+
+    def _grace_start(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        if reply.status != "STARTED" or not reply.data[0]:
+            return
+        roster, clients = reply.data[0].decode(), args[6:]
+        self.open.add(roster)
+        self.lost.add(roster)
+        for client, word in zip(clients, reply.data[1:], strict=True):
+            if word == b"LIVE":
+                live = client in self.reclaimed or any(client in self.held(owner) for owner in self.members)
+                need(live, "a leftover was called live")
+            elif word == b"EXPECTED":
+                need(not any(client in self.held(owner) for owner in self.members), "a live holder became a leftover")
+                if client not in self.expected():
+                    self.held(roster).add(client)
+        if clients:
+            self.asked.add(roster)
+        if str(args[1]) != "1":
+            self.open.discard(roster)
+            if roster not in self.asked and args[2] == "wait":
+                self.open.add("wait")
+
+    def _reclaim_admit(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        wanted = self.may_reclaim(args[0], owner, admission=True) or "ADMITTED"
+        need(reply.status == wanted, f"2, 5: admit answered {reply.status}, the protocol says {wanted}")
+
+    def _reclaim_complete(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for client, word in zip(args[1:], reply.data[2:], strict=True):
+            wanted = self.may_reclaim(client, owner, admission=False) or "COMPLETED"
+            need(word.decode() == wanted, f"2, 5: complete answered {word!r}, the protocol says {wanted}")
+            if wanted == "COMPLETED":
+                for roster in self.lost:
+                    self.held(roster).discard(client)
+                self.reclaimed.add(client)
+                self.held(owner).add(client)
+                self.clients[client].copied = False
+
+    def _groups(self, args: tuple[Any, ...], size: int, answers: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+        for i, answer in enumerate(answers):
+            yield args[i * size : (i + 1) * size], answer
+
+    def _new(self, generation: int) -> int:
+        need(generation > self.generation, "3: a generation came back")
+        self.generation = generation
+        return generation
+
+    def _client_register(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for group, answer in self._groups(args, 8, reply.data):
+            client, adapter, _, _, ttl, verifier, _, request = group
+            old, status = self.clients.get(client), answer[0].decode()
+            if status == "LIMIT":
+                taken = sum(reg.adapter == adapter for reg in self.clients.values())
+                need(old is None and taken >= self.limit, "7: refused at a limit that is not reached")
+            if status != "REGISTERED" or (old and old.request == request and old.owner == owner):
+                continue
+            copied = False
+            if old is not None:
+                need(not self._being_released(client, old), "6: registered while its release is under way")
+                if old.verifier and verifier and old.verifier != verifier:
+                    self._forget(client)
+                copied = self._attach(client, old, owner)
+            self.clients[client] = Registration(
+                owner, self._new(int(answer[1])), adapter, int(ttl), request,
+                verifier=verifier or (old.verifier if old else b""), copied=copied,
+            )  # fmt: skip
+
+    def _being_released(self, client: bytes, reg: Registration) -> bool:
+        return any(
+            b"|".join((reg.owner.encode(), generation, client)) in self.claims
+            for generation in (b"%d" % reg.generation, b"*")
+        )
+
+    def _client_cancel(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for (client, request), answer in self._groups(args, 2, reply.data):
+            old = self.clients.get(client)
+            if answer[0] == b"CANCELLED" and old is not None and old.request != request:
+                need(old.state == "deferred", "a cancel of what is not deferred")
+                old.copied = self._attach(client, old, owner)
+                old.owner, old.generation, old.state = owner, self._new(int(answer[1])), "live"
+                old.request = request
+
+    def _client_unregister(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for (client, generation), answer in self._groups(args[1:], 2, reply.data):
+            reg, status = self.clients.get(client), answer[0].decode()
+            if reg is None:
+                need(status == "UNKNOWN", "a disconnect of nobody")
+            elif reg.owner != owner:
+                need(status == "MOVED", "a disconnect of another node's registration")
+                self.held(owner).discard(client)
+                self._end_if_nothing_left([client])
+            elif int(generation) not in {0, reg.generation}:
+                need(status == "MOVED", "a disconnect of an older generation")
+            else:
+                if reg.state == "live":
+                    reg.state = "deferred" if reg.ttl else "leaving"
+                if answer[4]:
+                    self._claimed(b"%s|%d|%s" % (owner.encode(), reg.generation, client), answer[4].decode())
+
+    def _claimed(self, name: bytes, token: str) -> None:
+        owner, generation, client = name.split(b"|", 2)
+        self.claims[name] = token
+        reg = self.clients.get(client)
+        current = reg is None or (reg.owner.encode() == owner and generation in {b"*", b"%d" % reg.generation})
+        if current and generation != b"*":
+            self._forget(client)
+            if reg is not None:
+                reg.state = "leaving"
+
+    def _client_hold(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for (client, generation), word in self._groups(args, 2, reply.data):
+            reg = self.clients.get(client)
+            live = reg is not None and reg.state == "live"
+            mine = reg is not None and (reg.owner, reg.generation) == (owner, int(generation))
+            need((word == b"HELD") == (live and mine), "a hold without its registration, or refused with it")
+            if word == b"HELD" and reg is not None:
+                self.held(owner).add(client)
+                reg.copied = False
+
+    def _client_drop(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for (client, _), word in self._groups(args, 2, reply.data):
+            reg = self.clients.get(client)
+            if word == b"DROPPED" or reg is None or reg.owner != owner:
+                self.held(owner).discard(client)
+                self._end_if_nothing_left([client])
+
+    def _client_revoke(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        client = args[0]
+        if reply.status != "REVOKED":
+            need(client not in self.clients and client not in self.expected(), "a right was not revoked")
+            return
+        self._forget(client)
+        if client in self.clients:
+            self.clients[client].state = "leaving"
+        else:
+            self.generation = max(self.generation, int(reply.data[1]))
+
+    def _release_claim(self, _: str, __: tuple[Any, ...], reply: Reply) -> None:
+        for name, *_fields, token, _overdue in reply.data[1:]:
+            self._claimed(name, token.decode())
+
+    def _release_ack(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        name, token = args[0], str(args[1])
+        if name not in self.claims:
+            return
+        need((reply.status == "ACKED") == (self.claims[name] == token), "6: an acknowledgement with another token")
+        if reply.status == "ACKED":
+            del self.claims[name]
+            owner, generation, client = name.split(b"|", 2)
+            reg = self.clients.get(client)
+            if reg and reg.owner.encode() == owner and generation in {b"*", b"%d" % reg.generation}:
+                del self.clients[client]
+
+    # -- what Redis has -----------------------------------------------------------------------------------------------
+
+    def compare(self, found: Snapshot) -> None:
+        """Fail unless Redis has the same."""
+        need(set(found.members) == set(self.members), "members differ")
+        need(found.lost == self.lost, "8: lost owners differ")
+        need(found.orphans == self.orphans, "orphans differ")
+        need(found.open == self.open, "open rosters differ")
+        if self.active:
+            need(found.reclaimed == self.reclaimed, "reclaimed clients differ")
+        for owner in {*self.members, *self.lost, *found.holders}:
+            here, there = self.held(owner), found.holders.get(owner, set())
+            need(here == there, f"8: holders of {owner} differ: {here ^ there}")
+        mine = {client: (reg.owner, reg.generation, reg.state) for client, reg in self.clients.items()}
+        need(mine == found.clients, "registrations differ")
+        for adapter, places in found.places.items():
+            need(places == {c for c, reg in self.clients.items() if reg.adapter == adapter}, "7: places differ")
+            need(len(places) <= self.limit, "7: more places than the limit")
+
+    def _follow_drain(self, found: Snapshot) -> None:
+        """Take over which clients a drain took from an orphan: which ones come first is Redis' choice."""
+        for owner in list(self.orphans):
+            left = found.holders.get(owner, set())
+            need(left <= self.held(owner), "an orphan won a holder")
+            for client in self.held(owner) - left:
+                reg = self.clients.get(client)
+                if reg is not None and reg.owner != owner and reg.copied:
+                    self.held(reg.owner).discard(client)
+                    reg.copied = False
+            drained, self.holders[owner] = self.held(owner) - left, set(left)
+            self._end_if_nothing_left(drained)
+            if owner not in found.orphans:
+                need(not left, "an orphan was given up before it was drained")
+                self.orphans.discard(owner)

@@ -1,0 +1,40 @@
+"""Write coordinator/sync_groups.py from coordinator/aio_groups.py, so that no operation is written twice.
+
+`python tools/sync_twin.py` writes it; a contract test asks that it is what would be written.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "coordinator"
+SOURCE, TWIN = PACKAGE / "aio_groups.py", PACKAGE / "sync_groups.py"
+
+HEAD = '''"""`node.grace` and `node.clients` of the synchronous face.
+
+Written by tools/sync_twin.py from aio_groups.py: change that and run `./run docs`.
+"""'''
+RULES = (
+    (r'^""".*?"""', HEAD),
+    (r"\basyncio\b", "time"),
+    (r"coordinator\.aio\b", "coordinator.sync"),
+    (r"\bAsync(Coordinator|Grace|Clients|Iterator)\b", r"\1"),
+    (r"\basync (def|for|with)\b", r"\1"),
+    (r"\bawait ", ""),
+)  # fmt: skip
+
+
+def synchronous(text: str) -> str:
+    """Return the blocking twin of an asyncio module."""
+    for pattern, replacement in RULES:
+        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
+    for tool in (["ruff", "check", "--select", "I", "--fix"], ["ruff", "format"]):
+        command = [*tool, "--quiet", "--stdin-filename", str(TWIN), "-"]
+        text = subprocess.run(command, input=text, capture_output=True, check=True, text=True).stdout
+    return text
+
+
+if __name__ == "__main__":
+    TWIN.write_text(synchronous(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
