@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.errors import InvalidArgument
+from coordinator.settings import CLOCK_DRIFT_MAX, CLOCK_STEP_MAX_SECONDS
 from coordinator.values import GraceState, Operation, Reason, Verdict
 
 if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 NEVER = float("-inf")
+_SINCE_MAX = CLOCK_STEP_MAX_SECONDS - 0.01
 _LOCKING = (Operation.NEW, Operation.RECLAIM)
 PROVISIONAL = Verdict(allowed=True, reason=None, retry_after=0.0, epoch=0, provisional=True)
 """The answer to a test while the view is not valid: its epoch is not known."""
@@ -35,6 +37,8 @@ class Head:
     revision: int
     epoch: int
     sent: float
+    over_at: float = 0.0
+    """Node time from which no script runs before `not_after_ms` any more: the request can do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +155,20 @@ class Lease:
             clock_ms, received = self._anchor
             not_after = 0
             if self.owner:
-                since = min(now - received, self._validity)
-                not_after = clock_ms + int((since + self._op_timeout) * 1000) + 1
+                # The scope clock may have stood still since the last reply, and the next script moves it by one step
+                # at the most: a later not_after might not have passed when the node goes on at `over_at`.
+                since = max(0.0, min((now - received) * (1 - CLOCK_DRIFT_MAX), _SINCE_MAX - self._op_timeout))
+                not_after = clock_ms + int((since + self._op_timeout) * 1000)
             state = self.state
             return Head(
-                self.owner, not_after, state.dataset, self._writes, max(state.revision, 0), max(state.epoch, 0), now
+                self.owner,
+                not_after,
+                state.dataset,
+                self._writes,
+                max(state.revision, 0),
+                max(state.epoch, 0),
+                now,
+                now + self._op_timeout / (1 - CLOCK_DRIFT_MAX) + 0.002,
             )
 
     # -- transitions ----------------------------------------------------------------------------------------------

@@ -86,6 +86,11 @@ class Settings:
                 f"must fit four times into validity_seconds={self.validity_seconds}",
             ),
             (
+                "op_timeout_seconds",
+                self.op_timeout_seconds <= CLOCK_STEP_MAX_SECONDS / 2,
+                f"must be at most half the greatest step of the scope clock, {CLOCK_STEP_MAX_SECONDS}",
+            ),
+            (
                 "claim_seconds",
                 self.claim_seconds >= 3 * self.heartbeat_seconds,
                 f"must be at least 3 x heartbeat_seconds={self.heartbeat_seconds}",

@@ -117,7 +117,7 @@ class Core:
                 reply = yield from self._send(call)
             except errors.OutcomeUnknown as error:
                 unknown = error
-                yield Sleep(max(0.0, head.sent + self.settings.op_timeout_seconds + 0.002 - self.now()))
+                yield Sleep(max(0.0, head.over_at - self.now()))
                 if last:
                     raise
             except (errors.Unavailable, errors.Refused, errors.Closed) as error:
@@ -170,7 +170,7 @@ class Core:
             raise
         except BaseException:
             # Whatever it was, the request may have been sent and may still run until its not_after.
-            self.lease.release(hold, unknown_until=self.now() + self.settings.op_timeout_seconds)
+            self.lease.release(hold, unknown_until=self.lease.head(self.now()).over_at)
             raise
         self.lease.release(hold)
         return result
@@ -273,21 +273,26 @@ class Core:
             return
 
     def renew(self) -> Flow[nodes.Renewed]:
-        """Renew the lease once, acknowledging what the view has switched to; never repeated here."""
-        acked = before = self.lease.acked
-        mark = self.due_mark()
-        call = nodes.renew(self.keys, self.lease.head(self.now()), acked)
-        reply = yield from self._send(call)
-        received = self.now()
-        if reply.status == "RENEWED":
-            renewed = call.parse(reply)
-            self.lease.renewed(call.head, reply.state, received, extended=renewed.extended)
-            self.last_renewal = renewed
-            self.take_due(renewed.next_due_ms, mark)
-            self.metrics.renewed(renewed.members, len(renewed.waiting_for), renewed.due)
-            self._changed(before)
-            return renewed
-        self._heard(reply, call.head)
+        """Renew the lease, acknowledging what the view has switched to.
+
+        Repeated only when Redis answered that it came too late, by a clock that the node did not know.
+        """
+        before = self.lease.acked
+        for _ in range(2):
+            acked, mark = self.lease.acked, self.due_mark()
+            call = nodes.renew(self.keys, self.lease.head(self.now()), acked)
+            reply = yield from self._send(call)
+            if reply.status == "RENEWED":
+                renewed = call.parse(reply)
+                self.lease.renewed(call.head, reply.state, self.now(), extended=renewed.extended)
+                self.last_renewal = renewed
+                self.take_due(renewed.next_due_ms, mark)
+                self.metrics.renewed(renewed.members, len(renewed.waiting_for), renewed.due)
+                self._changed(before)
+                return renewed
+            self._heard(reply, call.head)
+            if reply.status != "LATE":
+                break
         return call.parse(reply)
 
     def evict(self, lapsed: Iterable[str]) -> Flow[None]:

@@ -95,8 +95,7 @@ def test_an_answer_that_says_why_nothing_was_done_is_a_failure(world: World) -> 
     """Too late, and lost data: each answer counts; that the loss was noticed counts once."""
     n1 = world.node("n1")
     world.redis.hincrby(world.key("meta"), "clock", 3_600_000)
-    with pytest.raises(Unavailable, match="too late"):
-        n1.run(n1.node.renew())
+    n1.run(n1.node.renew())  # too late by a clock it did not know, then in time
     assert n1.metric("coordinator_redis_errors_total", kind="unavailable") == 1
     assert n1.metric("coordinator_data_loss_total") == 0
     world.redis.hset(world.key("meta"), "dataset", "another")

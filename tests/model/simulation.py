@@ -19,6 +19,7 @@ from coordinator.keeper import Keeper
 from coordinator.keys import Keys
 from coordinator.redis_io import Channel, Connector
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS
+from tests.model.reference import need
 
 if TYPE_CHECKING:
     import redis
@@ -176,7 +177,7 @@ class Simulation:
         """How far Redis' machine has stepped since the last script."""
         self._last_ms = 0
         self.processes: list[Process] = []
-        self.late: list[tuple[Call[Any], Process]] = []
+        self.late: list[tuple[Call[Any], Op]] = []
         """Requests that were given up and may still arrive."""
         meta: Any = {
             "dataset": "d",
@@ -227,8 +228,16 @@ class Simulation:
     def lose(self, op: Op) -> None:
         """Tell an operation that no reply came; a request that was not executed may still be."""
         if op.reply is None:
-            self.late.append((op.request, op.process))
+            self.late.append((op.request, op))
         op.advance(error=errors.OutcomeUnknown("lost"))
+
+    def arrive(self, number: int) -> None:
+        """Execute a request that was given up long ago; once its caller was told, it must do nothing any more."""
+        call, op = self.late.pop(number)
+        reply = self.call(call, op.process)
+        told = op.over and op.process.alive
+        done = reply.status in {"LATE", "FENCED"} or not call.head.not_after_ms
+        need(done or not told, f"8: {call.script.name} was executed after its caller went on: {reply.status}")
 
     # -- letting things happen ----------------------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class Scope(RuleBasedStateMachine):
         """Kill a process: what it was sending may still arrive."""
         for op in process.ops:
             if op.is_call and op.reply is None:
-                self.sim.late.append((op.request, process))
+                self.sim.late.append((op.request, op))
         process.alive = False
         for owner, _, lock, _ in self.inserted:
             if owner is process:
@@ -254,7 +254,7 @@ class Scope(RuleBasedStateMachine):
             lambda: self.admit(number, client),
             self.sim.settle,
             lambda: self.insert(0, "") if any(process.grants for process in self.acting()) else None,
-            lambda: [self.confirm(-1) for _ in self.inserted[before:]],
+            lambda: self.confirm_since(before),
         ]
         for step in steps[: stop or None]:
             if self.acting():
@@ -271,8 +271,13 @@ class Scope(RuleBasedStateMachine):
         self.sim.settle()
         if any(process.grants for process in self.acting()):
             self.insert(0, file)
+        self.confirm_since(before)
+
+    def confirm_since(self, before: int) -> None:
+        """Confirm what was inserted since."""
         for _ in self.inserted[before:]:
-            self.confirm(-1)
+            if any(item[0].acts for item in self.inserted):
+                self.confirm(-1)
 
     @precondition(lambda self: any(process.grants for process in self.acting()))
     @rule(number=pick, file=st.sampled_from(FILES))
@@ -388,8 +393,7 @@ class Scope(RuleBasedStateMachine):
         if what == "hear":
             self.one(self.acting(), number).hear(1 + number % 3)
         elif what == "late" and self.sim.late:
-            call, process = self.sim.late.pop(number % len(self.sim.late))
-            self.sim.call(call, process)
+            self.sim.arrive(number % len(self.sim.late))
         elif what == "lose" and requests:
             self.sim.lose(self.one(requests, number))
         elif what == "repeat" and requests:

@@ -57,6 +57,10 @@ def test_no_duration_takes_what_is_no_duration(name: str, value: Any) -> None:
         ({"barrier_margin_seconds": 2.0}, "barrier_margin_seconds=2.0"),
         ({"validity_seconds": 5.999, "barrier_margin_seconds": 2.001}, "barrier_margin_seconds=2.001 plus"),
         ({"op_timeout_seconds": 0.4, "heartbeat_seconds": 0.5, "validity_seconds": 1.5}, "op_timeout_seconds=0.4"),
+        (
+            {"op_timeout_seconds": 1.01, "validity_seconds": 8.0, "lease_seconds": 9.0},
+            "op_timeout_seconds=1.01 must be at most half",
+        ),
         ({"retention_seconds": 0.5}, "retention_seconds=0.5"),
         ({"max_connections": 0}, "max_connections=0"),
         ({"max_connections": -1}, "max_connections=-1"),
