@@ -312,9 +312,9 @@ class AsyncCoordinator(Face):
             while True:
                 try:
                     heard = await events.read(after)
-                except errors.Unavailable:
+                except errors.Unavailable as error:
                     await asyncio.sleep(self._settings.op_timeout_seconds / 2)
-                    self._node.deaf()
+                    self._node.deaf(error)
                     continue
                 self._node.hear_all(heard)
                 after = heard[-1][0] if heard else after

@@ -38,7 +38,7 @@ class Closed(CoordinatorError):
 
 
 class ContractBroken(CoordinatorError):
-    """A reply outside the contract: the scripts in Redis and this library differ in version."""
+    """A reply outside the contract: scripts and library differ in version, or Redis stopped a script half-way."""
 
 
 class Refused(CoordinatorError):

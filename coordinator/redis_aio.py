@@ -14,7 +14,17 @@ from redis import exceptions
 
 from coordinator import errors
 from coordinator.calls.base import Reply, read
-from coordinator.redis_io import LOST, answered, block_seconds, command, events_of, reading, unanswered, unconnected
+from coordinator.redis_io import (
+    LOST,
+    answered,
+    block_seconds,
+    command,
+    events_of,
+    reading,
+    unanswered,
+    unconnected,
+    unread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,13 +147,13 @@ class AsyncEvents:
         try:
             connection = await self._pool.get_connection()
         except (redis.RedisError, OSError) as error:
-            raise errors.Unavailable(str(error)) from error
+            raise unread(error) from error
         try:
             await connection.send_command(*reading(self._key, after, self._block))
             return events_of(await connection.read_response())
         except (redis.RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
-            raise errors.Unavailable(str(error)) from error
+            raise unread(error) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

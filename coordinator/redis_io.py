@@ -34,13 +34,16 @@ ADVICE = {
     "MISCONF": "Redis cannot persist: look at its log and disk",
     "NOREPLICAS": "too few replicas are connected: repair them",
     "BUSY": "Redis is busy with a script that is not ours: find who runs it",
-    "NOPERM": "the ACL user lacks a right: grant it (see the message)",
+    "NOPERM": "the ACL user lacks a right: give it those of deploy/redis/users.acl, for the keys of the namespace",
     "NOAUTH": "Redis asks for a password: put it into the URL",
     "WRONGPASS": "user name or password is wrong: correct the URL",
     "CLUSTERDOWN": "the cluster is down: repair it",
     "TRYAGAIN": "the cluster moves slots: wait",
 }
 
+
+# A command inside a script that the user may not run is no NOPERM; the first text is Redis 7.0's.
+_REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 
 # redis-py takes the code out of the message of some errors and answers a class of its own instead.
 _CODES: tuple[tuple[type[redis.RedisError], str], ...] = (
@@ -74,6 +77,10 @@ def answered(error: redis.ResponseError) -> errors.CoordinatorError:
     code = _code(error)
     if code in ADVICE:
         return errors.Unavailable(f"{ADVICE[code]} ({error})")
+    if str(error).startswith(_REFUSED_IN_SCRIPT):
+        # What stood before the refused command was done. A repeat would be taken for one of a request that was
+        # answered, so it is neither Unavailable nor OutcomeUnknown, which are sent again.
+        return errors.ContractBroken(f"a script stopped half-way: {ADVICE['NOPERM']} ({error})")
     return errors.ContractBroken(f"Redis answered an error that no script of this version gives: {error}")
 
 
@@ -90,6 +97,11 @@ def unanswered(error: Exception) -> errors.CoordinatorError:
     if isinstance(error, exceptions.BusyLoadingError | exceptions.AuthenticationError):
         return errors.Unavailable(f"{ADVICE.get(_code(error), ADVICE['LOADING'])} ({error})")
     return errors.OutcomeUnknown(f"sent to Redis, but no answer came ({error}): repeating the same call is safe")
+
+
+def unread(error: Exception) -> errors.Unavailable:
+    """Map what went wrong with a read of events, which changes nothing."""
+    return errors.Unavailable(f"{ADVICE.get(_code(error), 'events cannot be read')} ({error})")
 
 
 def command(call: Call[Any], *, whole: bool = False) -> tuple[Any, ...]:
@@ -119,6 +131,7 @@ class Connector:
             retry_on_error=[],
             socket_timeout=timeout,
             socket_connect_timeout=self._settings.op_timeout_seconds,
+            driver_info=None,  # no CLIENT SETINFO: Redis 7.0 has none, so an ACL file for it cannot grant it
         )
         for name in ("maint_notifications_config", "maint_notifications_pool_handler", "himself"):
             arguments.pop(name, None)
@@ -212,13 +225,13 @@ class Events:
         try:
             connection = self._pool.get_connection()
         except (redis.RedisError, OSError) as error:
-            raise errors.Unavailable(str(error)) from error
+            raise unread(error) from error
         try:
             connection.send_command(*reading(self._key, after, self._block))
             return events_of(connection.read_response())
         except (redis.RedisError, OSError) as error:
             connection.disconnect()
-            raise errors.Unavailable(str(error)) from error
+            raise unread(error) from error
         except BaseException:
             connection.disconnect()
             raise

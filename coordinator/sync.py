@@ -292,9 +292,9 @@ class Coordinator(Face):
         while not self._stopped.is_set():
             try:
                 heard = events.read(after)
-            except errors.Unavailable:
+            except errors.Unavailable as error:
                 self._stopped.wait(self._settings.op_timeout_seconds / 2)
-                self._node.deaf()
+                self._node.deaf(error)
                 continue
             self._node.hear_all(heard)
             after = heard[-1][0] if heard else after

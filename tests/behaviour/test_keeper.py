@@ -24,6 +24,7 @@ from coordinator import (
     errors,
 )
 from coordinator.redis_io import Events
+from tests import acl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,11 +46,19 @@ def short(namespace: str, **more: Any) -> Settings:
     return Settings(namespace=namespace, **(figures | more))
 
 
+def clear(admin_url: str, namespace: str) -> None:
+    """Remove a namespace."""
+    admin = redis.Redis.from_url(admin_url, protocol=2)
+    for key in admin.scan_iter(f"{namespace}:*"):
+        admin.delete(key)
+    admin.close()
+
+
 @pytest.fixture
-def make(real_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Coordinator]]:
+def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Coordinator]]:
     """Make started coordinators in a namespace of the test's own; abandon what is left."""
     client = redis.Redis.from_url(real_url, protocol=2)
-    namespace = f"keeper-{request.node.name}"[:60].replace("[", "-").replace("]", "")
+    namespace = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
     made: list[Coordinator] = []
 
     def start(node: str, **more: Any) -> Coordinator:
@@ -61,9 +70,8 @@ def make(real_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[...
     yield start
     for coordinator in made:
         coordinator.abandon()
-    for key in client.scan_iter(f"{namespace}:*"):
-        client.delete(key)
     client.close()
+    clear(admin_url, namespace)
 
 
 def test_20_a_due_release_reaches_the_callback(make: Callable[..., Coordinator]) -> None:
@@ -123,7 +131,7 @@ def test_lost_events_cost_a_heartbeat_and_never_correctness(
 
 
 def test_a_dead_event_connection_is_replaced(
-    make: Callable[..., Coordinator], real_url: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Coordinator], admin_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection that blocks on events is killed: the node reads on from where it was, by a new one."""
     reads: queue.Queue[str] = queue.Queue()
@@ -137,7 +145,7 @@ def test_a_dead_event_connection_is_replaced(
 
     monkeypatch.setattr(Events, "read", counted)
     first, second = make("n1"), make("n2")
-    killer = redis.Redis.from_url(real_url, protocol=2)
+    killer = redis.Redis.from_url(admin_url, protocol=2)
     for client in killer.client_list():
         if client["cmd"] == "xread":
             killer.client_kill_filter(_id=client["id"])
@@ -235,7 +243,7 @@ def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
     assert node.grace.wait_normal(BOUND)
 
 
-def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(real_url: str) -> None:
+def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(admin_url: str, real_url: str) -> None:
     """`start` raises Unavailable with what to do; nothing is granted before; the client passed in stays usable."""
     dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
     coordinator = Coordinator(dead, node="n1")
@@ -247,21 +255,21 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(real_url: st
     with pytest.raises(errors.InvalidArgument, match="Redis URL"):
         Coordinator.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
-    with Coordinator(client, node="n1", settings=short("keeper-own"), bootstrap=True):
+    namespace = f"{acl.RUN}.own"
+    with Coordinator(client, node="n1", settings=short(namespace), bootstrap=True):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True
     assert client.ping()
-    for key in client.scan_iter("keeper-own:*"):
-        client.delete(key)
     client.close()
+    clear(admin_url, namespace)
 
 
 def test_an_event_of_another_version_is_no_harm(
-    make: Callable[..., Coordinator], real_url: str, caplog: pytest.LogCaptureFixture
+    make: Callable[..., Coordinator], admin_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Events that lack a field or say something new: the thread that listens goes on, later ones are heard."""
     node = make("n1")
-    client = redis.Redis.from_url(real_url, protocol=2)
+    client = redis.Redis.from_url(admin_url, protocol=2)
     key = node._node.keys.key("events")
     client.xadd(key, {"kind": "start", "revision": "not a number"})
     client.xadd(key, {"kind": "moved", "owner": node.owner})

@@ -235,6 +235,21 @@ def test_an_unknown_error_breaks_the_contract(message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "ERR The user executing the script can't run this command or subcommand script: 42fd, on @user_script:298.",
+        "ERR ACL failure in script: User app has no permissions to run the 'hset' command script: on @user_script:298.",
+    ],
+    ids=["Redis 7.0", "later"],
+)
+def test_a_right_lacking_in_a_script_is_said_and_not_taken_for_unexecuted(message: str) -> None:
+    """Its first half was done: neither Unavailable nor OutcomeUnknown, which are sent again; the advice is the same."""
+    with pytest.raises(ContractBroken, match="half-way") as caught:
+        run(Connection(parsed(message)))
+    assert ADVICE["NOPERM"] in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "raw", [None, b"OK", [], ADVANCED[:10], [b"RENEWED", *ADVANCED[1:]]], ids=["nil", "text", "[]", "short", "status"]
 )
 def test_a_reply_of_another_version_breaks_the_contract(raw: object) -> None:
@@ -262,7 +277,7 @@ def user_clients() -> list[Any]:
 
 @pytest.mark.parametrize("client", user_clients())
 def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.Redis) -> None:
-    """Same class and address; RESP2, bytes, our time-outs and no retry; the client's own pool is as it was."""
+    """Same class and address; RESP2, bytes, our time-outs, no retry, no SETINFO; the client's pool is as it was."""
     theirs = client.connection_pool
     before = copy.copy(theirs.connection_kwargs)
     pool = Connector(client, SETTINGS).pool(timeout=1.25)
@@ -273,6 +288,7 @@ def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.Redi
     connection = cast("Any", pool.make_connection())
     assert int(connection.protocol) == 2
     assert connection.encoder.decode_responses is False
+    assert connection.driver_info is None
     assert (connection.retry.get_retries(), connection.retry_on_error) == (0, [])
     assert (connection.socket_timeout, connection.socket_connect_timeout) == (1.25, SETTINGS.op_timeout_seconds)
     for name in ("host", "port", "path", "db", "username", "password", "client_name"):

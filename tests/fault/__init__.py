@@ -1,0 +1,1 @@
+"""Faults on a real server: processes that are stopped or killed."""

@@ -1,0 +1,138 @@
+"""Scenario 16: a process is stopped between check and insert, for longer than its lease."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+
+from coordinator import Coordinator, Fenced, LeaseLapsed, Operation, RegistrationRefused, StaleGrant
+from coordinator.keys import Keys
+from tests.fault.child import BOUND, hear, short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+    import redis
+
+    from tests.fault.child import Child
+
+
+class HeldBack:
+    """Holds a node's threads back after its lease has lapsed, so that it is the grant's own confirm that refuses.
+
+    Which thread of a process that goes on runs first is chance; this is the order in which no other helps it.
+    """
+
+    def __init__(self, node: Coordinator) -> None:
+        """Take hold of what the keeper and the thread that listens do next."""
+        self.may_learn, self.fenced, self.may_rejoin, self.rejoined = (threading.Event() for _ in range(4))
+        self._core = node._node
+        self._join = self._core.join
+        for method in ("renew", "hear"):
+            self._replace(method, self._while_lapsed(getattr(self._core, method)))
+        self._replace("join", self._rejoin)
+
+    def _replace(self, method: str, function: Callable[..., Any]) -> None:
+        mock.patch.object(self._core, method, function).start()
+
+    def _while_lapsed(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def held_back(*arguments: Any) -> Any:
+            if not self._core.lease.is_valid(self._core.now()):
+                assert self.may_learn.wait(BOUND)
+            return original(*arguments)
+
+        return held_back
+
+    def _rejoin(self) -> Iterator[Any]:
+        self.fenced.set()
+        assert self.may_rejoin.wait(BOUND)
+        yield from self._join()
+        self.rejoined.set()
+
+
+def refusal(act: Callable[[], object]) -> str:
+    """Return what a call is refused with."""
+    with pytest.raises((Fenced, LeaseLapsed, StaleGrant, RegistrationRefused)) as caught:
+        act()
+    return f"{type(caught.value).__name__} {getattr(caught.value, 'reason', '')}".strip()
+
+
+def stopped(pipe: Connection, url: str) -> None:
+    """Be the node that is stopped while it grants a lock to `second`; `first` has one, `idle` none."""
+    node = Coordinator.connect(url, node="stopped", bootstrap=True, settings=short()).start()
+    for client in ("first", "second", "idle"):
+        node.clients.register(client, adapter="nfs")
+    with node.granting("first"):
+        pass
+    threads = HeldBack(node)
+    try:
+        with node.granting("second") as grant:
+            pipe.send(grant.owner)
+            assert hear(pipe) == "insert"
+        pipe.send("confirmed")
+    except StaleGrant:
+        pipe.send("StaleGrant")
+    pipe.send(refusal(lambda: node.clients.touch("first")))
+    threads.may_learn.set()
+    assert threads.fenced.wait(BOUND)
+    pipe.send(refusal(lambda: node.clients.touch("first")))
+    threads.may_rejoin.set()
+    assert threads.rejoined.wait(BOUND)
+    pipe.send(node.owner)
+    for client in ("first", "second", "idle"):
+        pipe.send(refusal(functools.partial(node.clients.increment_lock_count, client)))
+    hear(pipe)
+
+
+def test_16_a_grant_that_was_stopped_for_longer_than_the_lease_is_not_confirmed(
+    spawn: Callable[..., Child], join: Callable[..., Coordinator], admin: redis.Redis
+) -> None:
+    """Evicted while it was stopped, it confirms nothing over what others were granted, is told, and rejoins empty.
+
+    The lock table here tests no conflicts: what keeps two confirmed locks off one range is the confirm alone.
+    """
+    other = join("other", short())
+    child = spawn(stopped)
+    before = child.hear()
+    table: dict[str, list[tuple[str, str]]] = {"range 1": [("first", before)], "range 2": []}
+    child.stop()
+
+    assert other.grace.wait_in_force(BOUND)
+    assert not other.grace.check(Operation.NEW).allowed
+    for client in ("first", "second"):
+        other.clients.register(client, adapter="nfs")
+    with other.reclaiming("first") as grant:
+        table["range 1"] = [("first", grant.owner)]
+    other.grace.complete_reclaim("second")  # it never got its lock: nothing to reclaim
+    assert other.grace.wait_normal(BOUND)
+    other.clients.register("third", adapter="nfs")
+    with other.granting("third") as grant:
+        table["range 2"].append(("third", grant.owner))
+
+    child.resume()
+    child.pipe.send("insert")
+    outcome = child.hear()
+    if outcome == "confirmed":
+        table["range 2"].append(("second", before))
+    assert table == {"range 1": [("first", other.owner)], "range 2": [("third", other.owner)]}
+    assert outcome == "StaleGrant"
+    assert child.hear() == "LeaseLapsed", "it was told nothing yet: its own clock says so"
+    assert child.hear() == "Fenced evicted"
+
+    after = child.hear()
+    (name, old), (same, new) = before.split(":"), after.split(":")
+    assert (name, int(new) > int(old)) == (same, True)
+    assert {child.hear() for _ in ("first", "second", "idle")} == {"RegistrationRefused unknown"}
+    keys = Keys("dittofs", "default")
+    assert not admin.exists(keys.key("clients", after.encode()), keys.key("holders", after.encode()))
+    assert admin.zscore(keys.key("members"), after)
+    for client in ("first", "second", "third"):
+        registration = other.clients.get(client)
+        assert registration is not None
+        assert registration.owner == other.owner
+    child.pipe.send("end")
