@@ -165,13 +165,13 @@ class Process:
 class Simulation:
     """Redis, its machine's clock, and all processes."""
 
-    def __init__(self, client: redis.Redis, namespace: str, settings: Settings, observer: Observer) -> None:
-        """Begin with a scope without clients, at a fixed time."""
+    def __init__(self, client: redis.Redis, product: redis.Redis, settings: Settings, observer: Observer) -> None:
+        """Begin with a scope without clients, at a fixed time; `client` is the test's own."""
         self.redis = client
         self.settings = settings
-        self.keys = Keys(namespace, "default")
+        self.keys = Keys(settings.namespace, "default")
         self.observer = observer
-        self.channel = Channel(Connector(client, settings), settings)
+        self.channel = Channel(Connector(product, settings), settings)
         self.time = 0.0
         self.step_ms = 0
         """How far Redis' machine has stepped since the last script."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import fakeredis
-import pytest
+import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,14 +27,13 @@ from hypothesis.stateful import (
 from coordinator import Operation, Settings, StaleGrant
 from coordinator.calls import Call
 from coordinator.flows import Grant
+from tests import acl
 from tests.model.lock_table import Lock, LockTable
 from tests.model.reference import Reference, need
 from tests.model.simulation import Op, Process, Simulation
 from tests.model.snapshot import Snapshot, take
 
 if TYPE_CHECKING:
-    import redis
-
     from coordinator.calls import Reply
     from coordinator.calls.releases import Claim
 
@@ -53,16 +52,17 @@ clients = st.sampled_from(CLIENTS)
 class Scope(RuleBasedStateMachine):
     """All nodes of a scope, its clients, and what may go wrong."""
 
-    make: Callable[[], redis.Redis]
+    servers: tuple[Callable[[], redis.Redis], Callable[[], redis.Redis]]
+    """Make a client for the test, and one for the product."""
 
     def __init__(self) -> None:
         """Begin with an empty scope."""
         super().__init__()
-        self.redis = type(self).make()
-        figures = Settings(
-            namespace=f"test{os.getpid()}.model{next(_numbers)}", grace_seconds=GRACE, max_connections=LIMIT
-        )
-        self.sim = Simulation(self.redis, figures.namespace, figures, self)
+        own, product = type(self).servers
+        self.redis = own()
+        self.product = product() if product is not own else self.redis
+        figures = Settings(namespace=f"{acl.RUN}.model{next(_numbers)}", grace_seconds=GRACE, max_connections=LIMIT)
+        self.sim = Simulation(self.redis, self.product, figures, self)
         self.model = Reference(figures, LIMIT)
         self.table = LockTable(self._forgotten)
         self.model.on_end = self.table.end
@@ -444,6 +444,7 @@ class Scope(RuleBasedStateMachine):
             if names:
                 self.redis.delete(*names)
             self.redis.close()
+            self.product.close()
 
     def _wind_up(self) -> None:
         survivor = Process(self.sim, "last")
@@ -505,27 +506,37 @@ def _fake() -> redis.Redis:
     return made
 
 
-def run(make: Callable[[], redis.Redis], examples: int, steps: int) -> None:
-    """Run the machine over servers that `make` gives."""
-    machine = type("Machine", (Scope,), {"make": staticmethod(make)})
+def _examples(default: int) -> int:
+    return int(os.environ.get("MODEL_EXAMPLES", str(default)))
+
+
+def run(own: Callable[[], redis.Redis], product: Callable[[], redis.Redis], examples: int) -> None:
+    """Run the machine over servers to which these connect: the same examples each time, unless MODEL_RANDOM is set."""
+    machine = type("Machine", (Scope,), {"servers": (own, product)})
     run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=steps,
+            stateful_step_count=int(os.environ.get("MODEL_STEPS", "60")),
             deadline=None,
             database=None,
             derandomize=not os.environ.get("MODEL_RANDOM"),
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate] + [Phase.shrink] * bool(os.environ.get("MODEL_SHRINK")),
             report_multiple_bugs=False,
-            print_blob=False,
         ),
     )
 
 
-@pytest.mark.parametrize("server", ["fake"])
-def test_model(server: str) -> None:
-    """No order of events breaks a promise, on fakeredis."""
-    assert server
-    run(_fake, int(os.environ.get("MODEL_EXAMPLES", "60")), int(os.environ.get("MODEL_STEPS", "60")))
+def test_the_model_on_fakeredis() -> None:
+    """No order of events breaks a promise."""
+    run(_fake, _fake, _examples(100))
+
+
+def test_the_model_on_a_real_server(admin_url: str, real_url: str) -> None:
+    """No order of events breaks a promise, with the rights of the shipped ACL file."""
+    run(
+        lambda: redis.Redis.from_url(admin_url, protocol=2),
+        lambda: redis.Redis.from_url(real_url, protocol=2),
+        _examples(20),
+    )
