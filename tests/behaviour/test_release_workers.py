@@ -146,3 +146,18 @@ def test_24_once_per_claim_at_a_time(world: World) -> None:
             node.keeper._good_until.clear()
     assert len(set(tokens)) == len(tokens)
     assert all(ms > 9000 for ms in waited), "a claim is good for 10 s"
+
+
+def test_23_a_release_of_an_old_generation_leaves_the_new_registration_alone(world: World) -> None:
+    """The client rebooted and locked anew before its old locks were freed: the claim ends nothing of the new."""
+    n1 = world.node("n1")
+    n1.node.claims_releases = False
+    old = n1.register("a", verifier="boot-1")
+    n1.lock("a")
+    n1.register("a", verifier="boot-2")
+    n1.lock("a")
+    n1.node.claims_releases = True
+    world.settle()
+    assert [(release.reason, release.generation) for release in n1.releases] == [("rebooted", old.generation)]
+    assert (n1.view_of("a").state, n1.view_of("a").holder) == ("live", True)
+    n1.lock("a").confirm()
