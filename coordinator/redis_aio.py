@@ -96,7 +96,10 @@ class AsyncChannel:
                         answers.append(error)
         except LOST as error:
             await connection.disconnect(nowait=True)
-            answers += [unanswered(error)] * (len(commands) - len(answers))
+            # What the error says is of one call (LOADING, say); those behind it may have run.
+            first = len(answers) + 1
+            behind = unanswered(redis.ConnectionError(str(error)))
+            answers += [unanswered(error), *[behind] * (len(commands) - first)]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
