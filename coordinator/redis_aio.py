@@ -52,7 +52,6 @@ class AsyncChannel:
         while self._waiting:
             batch = self._waiting[:PIPELINE_MAX]
             answers = await self._exchange([call for call, _ in batch])
-            del self._waiting[: len(batch)]
             for (call, future), answer in zip(batch, answers, strict=True):
                 _settle(future, call, answer)
         self._sender = None
@@ -60,6 +59,7 @@ class AsyncChannel:
     def _sent(self, sender: asyncio.Task[None]) -> None:
         """Leave nobody waiting when the sender did not end by itself."""
         error = None if sender.cancelled() else sender.exception()
+            del self._waiting[: len(batch)]  # what could not be settled is, in _sent
         if error is None and not sender.cancelled():
             return
         self._sender = None
