@@ -7,6 +7,7 @@ left for another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -38,10 +39,14 @@ class AsyncChannel:
         self._pool = connector.pool(timeout=self._timeout)
         self._waiting: list[tuple[Call[Any], asyncio.Future[Reply]]] = []
         self._sender: asyncio.Task[None] | None = None
+        self._closed = False
 
     def run(self, call: Call[Any]) -> asyncio.Future[Reply]:
-        """Send the call once. The future raises Unavailable, OutcomeUnknown or ContractBroken."""
+        """Send the call once. The future raises Unavailable, OutcomeUnknown, ContractBroken or Closed."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(errors.Closed("this coordinator was closed: nothing was sent"))
+            return future
         self._waiting.append((call, future))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
@@ -54,12 +59,12 @@ class AsyncChannel:
             answers = await self._exchange([call for call, _ in batch])
             for (call, future), answer in zip(batch, answers, strict=True):
                 _settle(future, call, answer)
+            del self._waiting[: len(batch)]  # what could not be settled is, in _sent
         self._sender = None
 
     def _sent(self, sender: asyncio.Task[None]) -> None:
         """Leave nobody waiting when the sender did not end by itself."""
         error = None if sender.cancelled() else sender.exception()
-            del self._waiting[: len(batch)]  # what could not be settled is, in _sent
         if error is None and not sender.cancelled():
             return
         self._sender = None
@@ -106,10 +111,12 @@ class AsyncChannel:
         return answers
 
     async def close(self) -> None:
-        """Close the pool; what still waits is given up."""
+        """Close the pool for good; what still waits is given up."""
+        self._closed = True
         if self._sender is not None:
             self._sender.cancel()
-        await self._pool.disconnect()
+            await asyncio.wait([self._sender])
+        await _disconnect(self._pool)
 
 
 def _settle(future: asyncio.Future[Reply], call: Call[Any], answer: Any) -> None:
@@ -155,7 +162,12 @@ class AsyncEvents:
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._pool.disconnect()
+        await _disconnect(self._pool)
+
+
+async def _disconnect(pool: Any) -> None:
+    with contextlib.suppress(redis.RedisError, OSError):  # of a connection that is gone, or that does not end in time
+        await pool.disconnect()
 
 
 def from_url(url: str) -> redis.asyncio.Redis:
