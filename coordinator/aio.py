@@ -35,28 +35,42 @@ async def drive(flow: Generator[Any, Any, T], step: Callable[[Any], Awaitable[An
     """Run a flow to its end, each of its requests by `step`; errors go back into the flow.
 
     A step that has begun is waited for (its time-outs bound it), cancelled or not: only then does the flow learn of
-    the cancellation, as of an outcome that is not known. So no request of a cancelled call is under way any more when
-    its caller goes on.
+    the cancellation, as of an outcome that is not known. If no answer came, it first waits until the request can do
+    nothing any more. So no request of a cancelled call is under way when its caller goes on.
     """
     value: Any = None
     error: BaseException | None = None
+    cancelled: asyncio.CancelledError | None = None
     while True:
         try:
             request = flow.send(value) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
+        except (StopIteration, errors.CoordinatorError) as end:
+            if cancelled is not None:
+                raise cancelled from None
+            if not isinstance(end, StopIteration):
+                raise
+            result: T = end.value
             return result
         value, error = None, None
         begun = asyncio.ensure_future(step(request))
-        while not begun.done():
-            try:
-                await asyncio.wait([begun])
-            except asyncio.CancelledError as cancelled:
-                error = cancelled
+        cancelled = await _ended(begun) or cancelled
         try:
             value = begun.result()
         except (errors.CoordinatorError, asyncio.CancelledError) as caught:
-            error = error or caught
+            error = caught
+        if cancelled is not None and not isinstance(error, errors.OutcomeUnknown):
+            error = cancelled
+
+
+async def _ended(begun: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until it is done, cancelled or not; return the cancellation that came meanwhile."""
+    cancelled = None
+    while not begun.done():
+        try:
+            await asyncio.wait([begun])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
 
 
 class AsyncCoordinator(Face):
