@@ -17,7 +17,7 @@ from coordinator.keeper import Wait
 from coordinator.values import Reason, client_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 
     import redis
 
@@ -71,6 +71,17 @@ async def _ended(begun: asyncio.Future[Any]) -> asyncio.CancelledError | None:
         except asyncio.CancelledError as error:
             cancelled = error
     return cancelled
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do all of `work`, cancelled or not; a cancellation is raised when that is done."""
+    begun = asyncio.ensure_future(work)
+    cancelled = await _ended(begun)
+    if cancelled is not None:
+        with contextlib.suppress(BaseException):
+            begun.result()  # what became of it goes behind the cancellation
+        raise cancelled
+    return begun.result()
 
 
 class AsyncCoordinator(Face):
@@ -225,7 +236,7 @@ class AsyncCoordinator(Face):
             grant.confirm()
         except BaseException:
             with contextlib.suppress(errors.CoordinatorError):
-                await self._run(self._node.uncount_lock(raw, grant.generation))
+                await _whole(self._run(self._node.uncount_lock(raw, grant.generation)))
             raise
 
     @contextlib.asynccontextmanager
