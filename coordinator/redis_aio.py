@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PIPELINE_MAX = 64
 """Calls of one pipeline: bounds how long the last one waits for the first, and the bytes in flight."""
+_CLOSED = "this coordinator was closed: nothing was sent"
 
 
 class AsyncChannel:
@@ -45,7 +46,7 @@ class AsyncChannel:
         """Send the call once. The future raises Unavailable, OutcomeUnknown, ContractBroken or Closed."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if self._closed:
-            future.set_exception(errors.Closed("this coordinator was closed: nothing was sent"))
+            future.set_exception(errors.Closed(_CLOSED))
             return future
         self._waiting.append((call, future))
         if self._sender is None:
@@ -141,9 +142,12 @@ class AsyncEvents:
         self._block = block_seconds(settings)
         self._pool = connector.pool(timeout=self._block + settings.op_timeout_seconds)
         self._key = keys.key("events")
+        self._closed = False
 
     async def read(self, after: str) -> list[Event]:
-        """Return events after the id `after`, none when the block ran out. Raises Unavailable."""
+        """Return events after the id `after`, none when the block ran out. Raises Unavailable or Closed."""
+        if self._closed:
+            raise errors.Closed(_CLOSED)
         try:
             connection = await self._pool.get_connection()
         except (redis.RedisError, OSError) as error:
@@ -161,7 +165,8 @@ class AsyncEvents:
             await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the pool for good; a blocked read fails."""
+        self._closed = True
         await _disconnect(self._pool)
 
 
