@@ -7,14 +7,15 @@ import gc
 import threading
 from typing import TYPE_CHECKING, Any
 
-import fakeredis
 import pytest
-import redis.asyncio
 
 from coordinator import AsyncCoordinator, Closed, CoordinatorError, Release, Settings, aio
+from tests.bridge import asynchronous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+    import redis
 
 BOUND = 20.0
 CALLS = 1000
@@ -34,13 +35,6 @@ def make(client: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]
     """Make coordinators on either server, not started; they keep their lease over a stall of the machine."""
 
     def made(node: str = "n1", *, op_timeout_seconds: float = 0.4) -> AsyncCoordinator:
-        theirs = dict(client.connection_pool.connection_kwargs)
-        if "server" in theirs:
-            own: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=theirs["server"])
-        elif "path" in theirs:
-            own = redis.asyncio.Redis(unix_socket_path=theirs["path"])
-        else:
-            own = redis.asyncio.Redis(**{name: theirs[name] for name in ("host", "port", "db") if name in theirs})
         settings = Settings(
             namespace=namespace,
             heartbeat_seconds=0.3,
@@ -49,7 +43,7 @@ def make(client: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]
             op_timeout_seconds=op_timeout_seconds,
             grace_seconds=1.0,
         )
-        return AsyncCoordinator(own, node=node, settings=settings, bootstrap=True)
+        return AsyncCoordinator(asynchronous(client), node=node, settings=settings, bootstrap=True)
 
     return made
 
