@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors, redis_aio, redis_io
@@ -17,7 +18,7 @@ from coordinator.keeper import Wait
 from coordinator.values import Reason, client_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 
     import redis
 
@@ -29,34 +30,61 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger("coordinator")
+_own: ContextVar[asyncio.Task[None] | None] = ContextVar("own", default=None)
+"""The callback's task, in what a callback calls: closing there does not wait for it."""
 
 
 async def drive(flow: Generator[Any, Any, T], step: Callable[[Any], Awaitable[Any]]) -> T:
     """Run a flow to its end, each of its requests by `step`; errors go back into the flow.
 
     A step that has begun is waited for (its time-outs bound it), cancelled or not: only then does the flow learn of
-    the cancellation, as of an outcome that is not known. So no request of a cancelled call is under way any more when
-    its caller goes on.
+    the cancellation, as of an outcome that is not known. If no answer came, it first waits until the request can do
+    nothing any more. So no request of a cancelled call is under way when its caller goes on.
     """
     value: Any = None
     error: BaseException | None = None
+    cancelled: asyncio.CancelledError | None = None
     while True:
         try:
             request = flow.send(value) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
+        except (StopIteration, errors.CoordinatorError) as end:
+            if cancelled is not None:
+                raise cancelled from None
+            if not isinstance(end, StopIteration):
+                raise
+            result: T = end.value
             return result
         value, error = None, None
         begun = asyncio.ensure_future(step(request))
-        while not begun.done():
-            try:
-                await asyncio.wait([begun])
-            except asyncio.CancelledError as cancelled:
-                error = cancelled
+        cancelled = await _ended(begun) or cancelled
         try:
             value = begun.result()
         except (errors.CoordinatorError, asyncio.CancelledError) as caught:
-            error = error or caught
+            error = caught
+        if cancelled is not None and not isinstance(error, errors.OutcomeUnknown):
+            error = cancelled
+
+
+async def _ended(begun: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until it is done, cancelled or not; return the cancellation that came meanwhile."""
+    cancelled = None
+    while not begun.done():
+        try:
+            await asyncio.wait([begun])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do all of `work`, cancelled or not; a cancellation is raised when that is done."""
+    begun = asyncio.ensure_future(work)
+    cancelled = await _ended(begun)
+    if cancelled is not None:
+        with contextlib.suppress(BaseException):
+            begun.result()  # what became of it goes behind the cancellation
+        raise cancelled
+    return begun.result()
 
 
 class AsyncCoordinator(Face):
@@ -87,10 +115,10 @@ class AsyncCoordinator(Face):
         super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
         self._connector = redis_io.Connector(redis, self._settings)
         self._channel: redis_aio.AsyncChannel | None = None
-        self._channels: list[redis_aio.AsyncChannel] = []
+        self._channels: list[redis_aio.AsyncChannel | redis_aio.AsyncEvents] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._running: dict[bytes, asyncio.Task[None]] = {}
-        self._callbacks: asyncio.Queue[Callable[[], Any]] = asyncio.Queue()
+        self._running: set[asyncio.Task[None]] = set()
+        self._callbacks: asyncio.Queue[Callable[[], Awaitable[None]] | None] = asyncio.Queue()
         self._stopped = False
         self.grace = AsyncGrace(self)
         self.clients = AsyncClients(self)
@@ -136,15 +164,16 @@ class AsyncCoordinator(Face):
             await drive(self._node.join(), self._stepper(heartbeat))
         except BaseException:
             self._node.closed = True
-            for channel in self._channels:
-                await channel.close()
+            await _whole(self._disconnect())
             raise
+        self._channels.append(events)
         self._tasks = [
             asyncio.create_task(work, name=f"{name}-{self._node.name}")
             for name, work in (
                 ("keeper", self._keep(heartbeat)),
                 ("events", self._listen(events)),
                 ("callbacks", self._call_back()),
+                ("connections", self._connected()),
             )
         ]
         return self
@@ -159,17 +188,15 @@ class AsyncCoordinator(Face):
             return
         self._node.lease.tighten()
         self._node.claims_releases = False
-        own = asyncio.current_task()  # close() inside a release callback does not wait for itself
-        running = [task for task in self._running.values() if task is not own]
-        if running:
-            await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
         channel = redis_aio.AsyncChannel(self._connector, self._settings)
+        self._channels.append(channel)
         try:
+            if running := self._running - {_own.get()}:
+                await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
             await drive(self._node.leave(), self._stepper(channel))
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
-            await channel.close()
             await self.abandon()
 
     async def abandon(self) -> None:
@@ -178,14 +205,13 @@ class AsyncCoordinator(Face):
         self._node.closed = True
         self._stopped = True
         self._wake()
-        own = asyncio.current_task()
-        ending = [task for task in (*self._tasks, *self._running.values()) if task is not own]
+        self._callbacks.put_nowait(None)
+        ending = {*self._tasks, *self._running} - {_own.get()}
         for task in ending:
             task.cancel()
         if ending:
             await asyncio.wait(ending, timeout=2 * self._settings.op_timeout_seconds)
-        for channel in self._channels:
-            await channel.close()
+        await self._disconnect()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -211,7 +237,7 @@ class AsyncCoordinator(Face):
             grant.confirm()
         except BaseException:
             with contextlib.suppress(errors.CoordinatorError):
-                await self._run(self._node.uncount_lock(raw, grant.generation))
+                await _whole(self._run(self._node.uncount_lock(raw, grant.generation)))
             raise
 
     @contextlib.asynccontextmanager
@@ -238,13 +264,13 @@ class AsyncCoordinator(Face):
 
     def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
         if function is not None:
-            self._callbacks.put_nowait(lambda: function(value))
+            self._callbacks.put_nowait(functools.partial(_called, function, value))
 
     async def _call_back(self) -> None:
-        while True:
-            function = await self._callbacks.get()
+        _own.set(asyncio.current_task())
+        while (function := await self._callbacks.get()) is not None:
             try:
-                await _awaited(function())
+                await function()
             except Exception:
                 log.exception("a grace callback of %s raised", self.owner)
 
@@ -253,17 +279,15 @@ class AsyncCoordinator(Face):
             if self._node.closed:
                 return  # the claim runs out and comes due elsewhere
             task = asyncio.create_task(self._work(claim), name=f"release-{self._node.name}")
-            self._running[claim.name] = task
-            task.add_done_callback(functools.partial(self._ran, claim.name))
-
-    def _ran(self, name: bytes, _: asyncio.Task[None]) -> None:
-        self._running.pop(name, None)
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
     async def _work(self, claim: Claim) -> None:
+        _own.set(asyncio.current_task())
         if self._release is None or not self._keeper.may_begin(claim):
             return  # it comes due again
         try:
-            await _awaited(self._release(claim.release))
+            await _called(self._release, claim.release)
         except Exception:
             log.exception("release of %r failed and is tried again", claim.release.client_id)
             finish = self._keeper.failed
@@ -316,13 +340,34 @@ class AsyncCoordinator(Face):
                     await asyncio.sleep(self._settings.op_timeout_seconds / 2)
                     self._node.deaf(error)
                     continue
+                except errors.Closed:
+                    return  # in Python 3.11 asyncio.wait_for, which redis-py sends by, may swallow a cancellation
                 self._node.hear_all(heard)
                 after = heard[-1][0] if heard else after
         finally:
             await events.close()
 
+    async def _connected(self) -> None:
+        """Give the connections back at the end, also when the loop ends without a close()."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self._disconnect()
 
-async def _awaited(value: Any) -> None:
-    """Wait for what an `async def` callback returned; a plain one is done already."""
-    if inspect.isawaitable(value):
-        await value
+    async def _disconnect(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+
+async def _called(function: Callable[[Any], object], value: object) -> None:
+    """Call a callback, plain or `async def`. That it awaited what was cancelled is an error as any other."""
+    try:
+        answer = function(value)
+        if inspect.isawaitable(answer):
+            await answer
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        msg = "the callback waited for what was cancelled"
+        raise RuntimeError(msg) from error

@@ -7,6 +7,7 @@ left for another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PIPELINE_MAX = 64
 """Calls of one pipeline: bounds how long the last one waits for the first, and the bytes in flight."""
+_CLOSED = "this coordinator was closed: nothing was sent"
 
 
 class AsyncChannel:
@@ -48,10 +50,14 @@ class AsyncChannel:
         self._pool = connector.pool(timeout=self._timeout)
         self._waiting: list[tuple[Call[Any], asyncio.Future[Reply]]] = []
         self._sender: asyncio.Task[None] | None = None
+        self._closed = False
 
     def run(self, call: Call[Any]) -> asyncio.Future[Reply]:
-        """Send the call once. The future raises Unavailable, OutcomeUnknown or ContractBroken."""
+        """Send the call once. The future raises Unavailable, OutcomeUnknown, ContractBroken or Closed."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(errors.Closed(_CLOSED))
+            return future
         self._waiting.append((call, future))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
@@ -62,9 +68,9 @@ class AsyncChannel:
         while self._waiting:
             batch = self._waiting[:PIPELINE_MAX]
             answers = await self._exchange([call for call, _ in batch])
-            del self._waiting[: len(batch)]
             for (call, future), answer in zip(batch, answers, strict=True):
                 _settle(future, call, answer)
+            del self._waiting[: len(batch)]  # what could not be settled is, in _sent
         self._sender = None
 
     def _sent(self, sender: asyncio.Task[None]) -> None:
@@ -106,17 +112,22 @@ class AsyncChannel:
                         answers.append(error)
         except LOST as error:
             await connection.disconnect(nowait=True)
-            answers += [unanswered(error)] * (len(commands) - len(answers))
+            # What the error says is of one call (LOADING, say); those behind it may have run.
+            first = len(answers) + 1
+            behind = unanswered(redis.ConnectionError(str(error)))
+            answers += [unanswered(error), *[behind] * (len(commands) - first)]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return answers
 
     async def close(self) -> None:
-        """Close the pool; what still waits is given up."""
+        """Close the pool for good; what still waits is given up."""
+        self._closed = True
         if self._sender is not None:
             self._sender.cancel()
-        await self._pool.disconnect()
+            await asyncio.wait([self._sender])
+        await _disconnect(self._pool)
 
 
 def _settle(future: asyncio.Future[Reply], call: Call[Any], answer: Any) -> None:
@@ -141,9 +152,12 @@ class AsyncEvents:
         self._block = block_seconds(settings)
         self._pool = connector.pool(timeout=self._block + settings.op_timeout_seconds)
         self._key = keys.key("events")
+        self._closed = False
 
     async def read(self, after: str) -> list[Event]:
-        """Return events after the id `after`, none when the block ran out. Raises Unavailable."""
+        """Return events after the id `after`, none when the block ran out. Raises Unavailable or Closed."""
+        if self._closed:
+            raise errors.Closed(_CLOSED)
         try:
             connection = await self._pool.get_connection()
         except (redis.RedisError, OSError) as error:
@@ -161,8 +175,14 @@ class AsyncEvents:
             await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close the pool."""
-        await self._pool.disconnect()
+        """Close the pool for good; a blocked read fails."""
+        self._closed = True
+        await _disconnect(self._pool)
+
+
+async def _disconnect(pool: Any) -> None:
+    with contextlib.suppress(redis.RedisError, OSError):  # of a connection that is gone, or that does not end in time
+        await pool.disconnect()
 
 
 def from_url(url: str) -> redis.asyncio.Redis:

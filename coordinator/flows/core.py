@@ -259,6 +259,9 @@ class Core:
         yield from self._first_renewal()
         if self.last_renewal is not None and self.predecessor_dead and not after:
             yield from self.evict(self.last_renewal.lapsed)
+        if self.closed:
+            msg = "this coordinator was closed while it joined"
+            raise errors.Closed(msg)
         if not self.lease.is_valid(self.now()):
             msg = "joined, but the lease could not be renewed in time: is Redis slower than validity_seconds?"
             raise errors.Unavailable(msg)

@@ -100,7 +100,14 @@ class LockFlows(Core):
             entries.append(self.memory.reopen(client))
         idle = not self._reclaiming
         send = self.ask_tight if idle else self.ask
-        results = yield from send(lambda head: grace.complete(self.keys, head, ids, idle=idle))
+        try:
+            results = yield from send(lambda head: grace.complete(self.keys, head, ids, idle=idle))
+        except (errors.Refused, errors.Unavailable, errors.Closed):
+            raise
+        except BaseException:
+            for unsure in filter(None, entries):
+                unsure.lock_count = None  # perhaps a holder by now, of locks that were not counted here
+            raise
         for entry, result in zip(entries, results, strict=True):
             self.metrics.reclaimed(granted=isinstance(result, ReclaimOutcome))
             if entry is None:

@@ -1,9 +1,11 @@
-"""The threads of a coordinator on a real server: short settings, bounded waits, ordering instead of timing."""
+"""The threads or tasks of both faces on a real server: short settings, bounded waits, ordering instead of timing."""
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from coordinator import (
+    AsyncCoordinator,
     Closed,
     ConnectionLimitReached,
     Coordinator,
@@ -23,11 +26,13 @@ from coordinator import (
     Unavailable,
     errors,
 )
+from coordinator.redis_aio import AsyncEvents
 from coordinator.redis_io import Events
 from tests import acl
+from tests.bridge import Bridge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 BOUND = 20.0
 """Seconds after which a wait has failed; nothing is judged by how long it took."""
@@ -54,8 +59,24 @@ def clear(admin_url: str, namespace: str) -> None:
     admin.close()
 
 
+Face = Callable[..., Coordinator]
+
+
+@pytest.fixture(params=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> Iterator[Face]:
+    """Give either face; the asyncio one is called as if it were the other."""
+    if request.param == "sync":
+        yield Coordinator
+        return
+    bridge = Bridge()
+    yield bridge.coordinator
+    bridge.close()
+
+
 @pytest.fixture
-def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Coordinator]]:
+def make(
+    face: Face, admin_url: str, real_url: str, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Coordinator]]:
     """Make started coordinators in a namespace of the test's own; abandon what is left."""
     client = redis.Redis.from_url(real_url, protocol=2)
     namespace = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
@@ -63,7 +84,7 @@ def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Itera
 
     def start(node: str, **more: Any) -> Coordinator:
         metrics = more.pop("metrics", None)
-        coordinator = Coordinator(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
+        coordinator = face(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
         made.append(coordinator)
         return coordinator.start()
 
@@ -110,12 +131,16 @@ def test_lost_events_cost_a_heartbeat_and_never_correctness(
     """With no event ever delivered, reclaims are admitted only after every node has stopped granting."""
     stop = threading.Event()
 
-    def deaf(_: Events, after: str) -> list[Any]:
+    def deaf(_: object, after: str) -> list[Any]:
         assert after
         stop.wait(BOUND)
         return []
 
+    async def deaf_too(reader: object, after: str) -> list[Any]:
+        return await asyncio.to_thread(deaf, reader, after)
+
     monkeypatch.setattr(Events, "read", deaf)
+    monkeypatch.setattr(AsyncEvents, "read", deaf_too)
     try:
         first, second = make("n1"), make("n2")
         first.grace.start(["a"])
@@ -135,15 +160,18 @@ def test_a_dead_event_connection_is_replaced(
 ) -> None:
     """The connection that blocks on events is killed: the node reads on from where it was, by a new one."""
     reads: queue.Queue[str] = queue.Queue()
-    original = Events.read
+    original, original_too = Events.read, AsyncEvents.read
 
-    def counted(self: Events, after: str) -> list[Any]:
-        batch = original(self, after)
+    def counted(batch: list[Any]) -> list[Any]:
         for _, kind, _ in batch:
             reads.put(kind)
         return batch
 
-    monkeypatch.setattr(Events, "read", counted)
+    async def read(self: AsyncEvents, after: str) -> list[Any]:
+        return counted(await original_too(self, after))
+
+    monkeypatch.setattr(Events, "read", lambda self, after: counted(original(self, after)))
+    monkeypatch.setattr(AsyncEvents, "read", read)
     first, second = make("n1"), make("n2")
     killer = redis.Redis.from_url(admin_url, protocol=2)
     for client in killer.client_list():
@@ -243,20 +271,21 @@ def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
     assert node.grace.wait_normal(BOUND)
 
 
-def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(admin_url: str, real_url: str) -> None:
+def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, admin_url: str, real_url: str) -> None:
     """`start` raises Unavailable with what to do; nothing is granted before; the client passed in stays usable."""
     dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
-    coordinator = Coordinator(dead, node="n1")
+    coordinator = face(dead, node="n1")
     with pytest.raises(Closed):
         coordinator.clients.get("a")
     with pytest.raises(Unavailable, match="check that it runs"):
         coordinator.start()
     assert not coordinator.grace.check(Operation.NEW).allowed
-    with pytest.raises(errors.InvalidArgument, match="Redis URL"):
-        Coordinator.connect("http://nowhere", node="n1")
+    for kind in (Coordinator, AsyncCoordinator):
+        with pytest.raises(errors.InvalidArgument, match="Redis URL"):
+            kind.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
     namespace = f"{acl.RUN}.own"
-    with Coordinator(client, node="n1", settings=short(namespace), bootstrap=True):
+    with face(client, node="n1", settings=short(namespace), bootstrap=True):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True
     assert client.ping()
