@@ -1,0 +1,151 @@
+"""Scenario 34: a node dies with 100,000 holders. Nobody else may feel it: no script is long, no lease lapses."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.figure import Figure
+from coordinator import Coordinator, Settings, clock, redis_io, script
+from coordinator.calls import clients
+from coordinator.embedded import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HOLDERS, FORFEITED = 100_000, 10_000
+SCRIPT_MS_MAX = 5.0
+BOUND_SECONDS = 60.0
+SAMPLE_SECONDS = 0.02
+SLOWLOG = ("--slowlog-log-slower-than", "1000", "--slowlog-max-len", "100000")
+
+
+def measure() -> Iterator[Figure]:
+    """Measure a whole failover with the product's threads: evict, reclaims in batches, lift, drain, releases."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(arguments=SLOWLOG))
+        client = redis_io.from_url(server.url)
+        stack.callback(client.close)
+        settings = Settings(max_connections=HOLDERS)
+        dies, *others = (
+            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings, bootstrap=True))
+            for i in range(3)
+        )
+        ids = [f"client-{i}" for i in range(HOLDERS)]
+        populate(dies, ids)
+        released: Counter[str] = Counter()
+        for node in others:
+            node.on_release(lambda release: released.update([release.client_id]))
+        owners = [node.owner for node in others]
+        leases = stack.enter_context(Leases(others))
+        client.slowlog_reset()
+
+        times = {"died": clock.now()}
+        dies.abandon()
+        for node in others:
+            _done(node.grace.wait_in_force(BOUND_SECONDS), "the period is in force")
+        times["in force"] = clock.now()
+        halves = ids[FORFEITED::2], ids[FORFEITED + 1 :: 2]
+        workers = [
+            threading.Thread(target=_reclaim, args=pair, daemon=True) for pair in zip(others, halves, strict=True)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(BOUND_SECONDS)
+        reclaimed = others[0].grace.view().reclaimed_clients
+        _done(reclaimed == HOLDERS - FORFEITED, f"{HOLDERS - FORFEITED} reclaimed, not {reclaimed}")
+        times["reclaimed"] = clock.now()
+        others[0].grace.end("the rest does not come back")
+        for node in others:
+            _done(node.grace.wait_normal(BOUND_SECONDS), "the period is lifted")
+        times["lifted"] = clock.now()
+        _wait(lambda: others[0].clients.count() == HOLDERS - FORFEITED, "the others are released")
+        times["released"] = clock.now()
+        _done(sorted(released) == sorted(ids[:FORFEITED]), "exactly the clients that did not come back were released")
+
+        slow, longest = _slowlog(client)
+        phases = list(times.items())
+        took = {f"s until {name}": at - before for (_, before), (name, at) in zip(phases, phases[1:], strict=False)}
+        yield Figure(f"failover of {HOLDERS:,} holders", times["released"] - times["died"], "s", detail=took)
+        yield Figure("longest script", longest / 1000, "ms", SCRIPT_MS_MAX, slow)
+        lapsed = leases.lapsed + sum(node.owner != owner for node, owner in zip(others, owners, strict=True))
+        left = {"least seconds of validity left": leases.least, "of": settings.validity_seconds}
+        yield Figure("leases that lapsed", lapsed, "", 0, left)
+
+
+def populate(node: Coordinator, ids: Sequence[str]) -> None:
+    """Register clients and let each hold a lock, in batches."""
+    found: list[Any] = node.clients.register_many({"client": one, "adapter": "nfs"} for one in ids)
+    inner = node._node
+    pairs = [(one.client_id.encode(), one.generation) for one in found]
+
+    def hold(batch: Sequence[tuple[bytes, int]]) -> Any:
+        arguments = tuple(value for pair in batch for value in pair)
+        return inner.ask(lambda head: clients.statuses("client_hold", inner.keys, head, arguments))
+
+    refused = [answer for answer in node._run(inner.in_batches(pairs, hold)) if answer is not None]
+    _done(not refused, "every client is a holder")
+
+
+def _reclaim(node: Coordinator, ids: Sequence[str]) -> None:
+    node.clients.register_many({"client": one, "adapter": "nfs"} for one in ids)
+    node.grace.complete_reclaim_many(ids)
+
+
+def _slowlog(client: Any) -> tuple[dict[str, float], float]:
+    """Return the longest run of each script that was slow, in ms, and of all, in us."""
+    names = {script.load(name).sha: name for name in script.names()}
+    longest: dict[str, float] = {}
+    for entry in client.slowlog_get(100_000):
+        command = entry["command"].decode("latin-1")
+        found = re.match(r"EVALSHA (\w+)", command)
+        name = names.get(found[1], "?") if found else command.split(" ", 1)[0]
+        if found or name == "EVAL":
+            longest[name] = max(longest.get(name, 0.0), entry["duration"] / 1000)
+    return dict(sorted(longest.items(), key=lambda pair: -pair[1])), 1000 * max(longest.values(), default=0.0)
+
+
+def _done(reached: object, what: str) -> None:
+    if not reached:
+        msg = f"failover: expected that {what}"
+        raise AssertionError(msg)
+
+
+def _wait(reached: Any, what: str) -> None:
+    deadline = clock.now() + BOUND_SECONDS
+    while not reached():
+        _done(clock.now() < deadline, what)
+        time.sleep(SAMPLE_SECONDS)
+
+
+class Leases:
+    """Watches how much validity nodes have left."""
+
+    def __init__(self, nodes: Sequence[Coordinator]) -> None:
+        """Watch `nodes` while the context is open."""
+        self.least, self.lapsed = float("inf"), 0
+        self._leases = [node._node.lease for node in nodes]
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(SAMPLE_SECONDS):
+            for lease in self._leases:
+                left = lease.remaining(clock.now())
+                self.least = min(self.least, left)
+                self.lapsed += left <= 0
+
+    def __enter__(self) -> Leases:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stopped.set()
+        self._thread.join()
