@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,3 +73,19 @@ def test_34_the_heartbeat_goes_before_any_amount_of_duties(
     assert len(left) > MANY / 200
     assert not unfinished()
     assert min(left) > n1.node.settings.heartbeat_seconds
+
+
+def test_34_the_clients_of_a_dead_node_do_not_flood_the_events(world: World) -> None:
+    """Nobody listens to their moves any more: only the first, from a live node, is an event."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    for client in ("early", "late"):
+        n1.register(client)
+        n1.lock(client)
+    n2.register("early")
+    n1.crash()
+    world.pass_time(9.5)
+    n2.reclaim("late")
+    entries: Any = world.redis.xrange(world.key("events"))
+    kinds = Counter(fields[b"kind"] for _, fields in entries)
+    assert kinds[b"moved"] == 1
+    assert kinds[b"evicted"] == 1
