@@ -12,7 +12,7 @@
 -- Status   DATA_LOST | FENCED | LATE | ADAPTER | PRINCIPAL | RELEASING | LIMIT | REGISTERED | OK
 -- Retry    safe: a repeat with the same request changes nothing
 -- Durable  no
--- Cost     O(clients x lost owners)
+-- Cost     O(clients); of those that rebooted x (members + lost owners)
 --- @include begin
 --- @include commit
 --- @include reply
@@ -43,6 +43,8 @@ local function is_holder(client)
   return 1
 end
 
+local taken = {} -- places by adapter, counted once per call
+
 local function register(client, adapter, limit, addr, ttl, verifier, principal, request)
   local reg = registration(client)
   if reg then
@@ -55,11 +57,12 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
     if wait > 0 then return 'RELEASING', wait, '', 0, 0 end
   end
   local places = derived('adapter', adapter)
-  if redis.call('SISMEMBER', places, client) == 0 and redis.call('SCARD', places) >= limit then
+  taken[adapter] = taken[adapter] or redis.call('SCARD', places)
+  if taken[adapter] >= limit and redis.call('SISMEMBER', places, client) == 0 then
     return 'LIMIT', limit, adapter, 0, 0
   end
 
-  redis.call('SADD', places, client)
+  taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
   local previous, since = '', scope.clock
   if reg then
     if reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then

@@ -12,6 +12,7 @@
 --- @include registration
 --- @include next_generation
 --- @include on_roster
+--- @include roster_leave
 --- @include end_right
 local client = ARGV[7]
 

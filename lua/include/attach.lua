@@ -8,10 +8,12 @@
 --- @include event
 --- @include release
 local function attach(scope, client, old)
-  local name = release.name(old.owner, int(old.generation), client)
-  local pending = release.get(name)
-  if pending and pending.reason == 'disconnect' then release.remove(name, client) end
-  redis.call('PERSIST', derived('client', client))
+  if old.state ~= 'live' then
+    local name = release.name(old.owner, int(old.generation), client)
+    local pending = release.get(name)
+    if pending and pending.reason == 'disconnect' then release.remove(name, client) end
+    redis.call('PERSIST', derived('client', client))
+  end
   redis.call('SADD', derived('clients', scope.owner), client)
   if old.owner == scope.owner then return end
 
