@@ -13,8 +13,8 @@ from unittest import mock
 
 from benchmarks.figure import Figure
 from coordinator import Coordinator, Settings, clock, redis_io, script
-from coordinator.calls import clients
 from coordinator.embedded import Server
+from tests.population import register_holders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ def measure() -> Iterator[Figure]:
             for i in range(3)
         )
         ids = [f"client-{i}" for i in range(HOLDERS)]
-        populate(dies, ids)
+        register_holders(dies._node, dies._run, [client.encode() for client in ids])
         released: Counter[str] = Counter()
         for node in others:
             node.on_release(lambda release: released.update([release.client_id]))
@@ -92,20 +92,6 @@ def measure() -> Iterator[Figure]:
         lapsed = leases.lapsed + sum(node.owner != owner for node, owner in zip(others, owners, strict=True))
         left = {"least seconds of validity left": leases.least, "of": settings.validity_seconds}
         yield Figure("leases that lapsed", lapsed, "", 0, left)
-
-
-def populate(node: Coordinator, ids: Sequence[str]) -> None:
-    """Register clients and let each hold a lock, in batches."""
-    found: list[Any] = node.clients.register_many({"client": one, "adapter": "nfs"} for one in ids)
-    inner = node._node
-    pairs = [(one.client_id.encode(), one.generation) for one in found]
-
-    def hold(batch: Sequence[tuple[bytes, int]]) -> Any:
-        arguments = tuple(value for pair in batch for value in pair)
-        return inner.ask(lambda head: clients.statuses("client_hold", inner.keys, head, arguments))
-
-    refused = [answer for answer in node._run(inner.in_batches(pairs, hold)) if answer is not None]
-    _done(not refused, "every client is a holder")
 
 
 def _reclaim(node: Coordinator, ids: Sequence[str]) -> None:

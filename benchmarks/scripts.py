@@ -12,10 +12,11 @@ from coordinator import redis_io, script
 from coordinator.calls import base, clients, grace, nodes, releases
 from coordinator.embedded import Server
 from coordinator.keys import SCOPE_KEYS
-from tests.world import TICK, Player, World
+from tests.population import register_holders
+from tests.world import TICK, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 SIZES = (100, 1_000, 10_000, 100_000)
 SAMPLES = 30
@@ -55,7 +56,7 @@ class Population:
         self.world.settings = dataclasses.replace(self.world.settings, max_connections=2 * SIZES[-1])
         self.home, self.node = self.world.node("home"), self.world.node("other")
         self.ids = [b"client-%d" % i for i in range(size)]
-        populate(self.home, self.ids)
+        register_holders(self.home.node, self.home.run, self.ids)
 
     def steps(self) -> Iterator[tuple[str, Iterator[float]]]:
         """Live the life of a scope: normal, a node lost, reclaims, the lift, the releases; with samples of each step.
@@ -123,24 +124,3 @@ class Population:
                     self.redis.restore(name, 0, value)
 
         yield from self.cost([call] * SAMPLES, undo)
-
-
-def populate(player: Player, ids: Sequence[bytes]) -> None:
-    """Register clients on a node and let each hold a lock."""
-    node = player.node
-    items = [node.registering(one, "nfs", "10.0.0.7:712", 0.0, None, None) for one in ids]
-    player.run(node.in_batches(items, node.register))
-    pairs = [(one, generation(player, one)) for one in ids]
-    player.run(node.in_batches(pairs, lambda batch: hold(player, batch)))
-
-
-def generation(player: Player, client: bytes) -> int:
-    """Return the generation of a client's registration."""
-    return player.node.entry(client).generation
-
-
-def hold(player: Player, pairs: Sequence[tuple[bytes, int]]) -> Any:
-    """Return the flow that makes clients holders, a batch in a call."""
-    arguments = tuple(value for pair in pairs for value in pair)
-    node = player.node
-    return node.ask(lambda head: clients.statuses("client_hold", node.keys, head, arguments))
