@@ -20,6 +20,7 @@ from coordinator.settings import CLAIM_STOP_FRACTION, HOME_PREFERENCE_SECONDS, m
 if TYPE_CHECKING:
     from coordinator import calls
     from coordinator.flows import Flow, Node, Sleep
+    from coordinator.memory import Entry
 
 BACKOFF_MIN_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 30.0
@@ -45,6 +46,8 @@ class Keeper:
         self.claims: dict[bytes, releases.Claim] = {}
         """Releases that workers of this node are at."""
         self._failures: dict[bytes, int] = {}
+        self._unaudited: list[list[Entry]] = []
+        """Clients that an audit has not asked for yet, in batches."""
         self._beat_at = 0.0
         self._told = -1
         self._rearm_at = 0.0
@@ -115,16 +118,21 @@ class Keeper:
             yield from self._tolerate(self._drain())
 
     def _duties(self) -> Flow[None]:
-        if self.node.must_audit:
-            self.node.must_audit = False  # before it: what is missed meanwhile asks for another
-            try:
-                yield from self.node.audit()
-            except errors.CoordinatorError:
-                self.node.must_audit = True
-                raise
-        yield from self.node.drop_moved()
-        yield from self._claim()
+        """Do what there is to do, a batch at a time: however much it is, the heartbeat goes before what is left."""
+        for batch in (self._audit, self.node.drop_moved, self._claim):
+            while (yield from batch()) and self.node.now() < self._beat_at:
+                pass
         yield from self._renew_claims()
+
+    def _audit(self) -> Flow[bool]:
+        """Look after the next clients, when events may have been missed; tell whether there are more."""
+        if self.node.must_audit and not self._unaudited:
+            self.node.must_audit = False  # before it: what is missed meanwhile asks for another
+            self._unaudited = list(self.node.memory.batches(BATCH_MAX))
+        if self._unaudited:
+            yield from self.node.audit(self._unaudited[-1])
+            self._unaudited.pop()  # after it: what failed is asked again
+        return bool(self._unaudited)
 
     def _tolerate(self, flow: Flow[Any]) -> Keeping:
         """Run a duty; what it could not do is tried again at the next heartbeat, whose renewal tells what is wrong."""
@@ -145,25 +153,26 @@ class Keeper:
             _, more, next_due = yield from self.node.ask(lambda head: releases.drain(self.node.keys, head, BATCH_MAX))
             self.node.take_due(next_due, mark)
 
-    def _claim(self) -> Flow[None]:
-        """Take what is due, and give it to the workers."""
+    def _claim(self) -> Flow[bool]:
+        """Take what is due, and give it to the workers; tell whether there may be more."""
         node = self.node
         settings = node.settings
-        while self._may_claim() and node.now() >= node.lease.node_time(node.next_due_ms):
-            mark, asked = node.due_mark(), node.now()
-            next_due, claims = yield from node.ask(
-                lambda head: releases.claim(
-                    node.keys,
-                    head,
-                    BATCH_MAX - len(self.claims),
-                    milliseconds(settings.claim_seconds),
-                    milliseconds(HOME_PREFERENCE_SECONDS),
-                )
+        if not self._may_claim() or node.now() < node.lease.node_time(node.next_due_ms):
+            return False
+        mark, asked = node.due_mark(), node.now()
+        next_due, claims = yield from node.ask(
+            lambda head: releases.claim(
+                node.keys,
+                head,
+                BATCH_MAX - len(self.claims),
+                milliseconds(settings.claim_seconds),
+                milliseconds(HOME_PREFERENCE_SECONDS),
             )
-            node.take_due(next_due, mark)
-            if not claims:
-                break
+        )
+        node.take_due(next_due, mark)
+        if claims:
             node.on_claims(claims, asked)
+        return bool(claims)
 
     def _may_claim(self) -> bool:
         """Tell whether something is due some time, and workers have room for it."""

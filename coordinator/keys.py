@@ -16,20 +16,20 @@ PERMANENT = ("meta", "grace", "reclaimed", "events")
 """Keys that a scope keeps for good when all its clients and nodes have gone."""
 
 DELETED_BY = {
-    "open": "grace_advance (lift)",
-    "lost": "grace_advance (lift)",
+    "open": "with the lift: grace_advance, or whichever script comes to it",
+    "lost": "with the lift: grace_advance, or whichever script comes to it",
     "members": "node_leave, node_evict",
     "due": "release_ack",
     "releases": "release_ack",
     "ending": "release_ack",
     "orphans": "orphan_drain",
-    "node": "orphan_drain; a fenced one has a TTL",
-    "clients": "orphan_drain, release_ack",
-    "holders": "orphan_drain, client_drop, release_claim",
-    "client": "release_ack; a deferred one has a TTL",
+    "node": "by its TTL, which it has once it is no member; a restored roster's also by orphan_drain",
+    "clients": "release_ack, orphan_drain",
+    "holders": "client_drop, release_claim, orphan_drain",
+    "client": "release_ack; has a TTL while its disconnect waits",
     "adapter": "release_ack",
 }
-"""Which script takes away each key that is neither permanent nor always under a TTL."""
+"""What takes away each key that is not permanent; tests/keyspace.py says when one is left over."""
 
 
 @dataclass(frozen=True, slots=True)

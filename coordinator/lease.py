@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NEVER = float("-inf")
 _SINCE_MAX = CLOCK_STEP_MAX_SECONDS - 0.01
+_NEW = Operation.NEW
 _LOCKING = (Operation.NEW, Operation.RECLAIM)
 PROVISIONAL = Verdict(allowed=True, reason=None, retry_after=0.0, epoch=0, provisional=True)
 """The answer to a test while the view is not valid: its epoch is not known."""
@@ -278,6 +279,8 @@ class Lease:
     def check(self, operation: Operation, now: float) -> Verdict:
         """Decide locally; an allowed answer is an object that exists already."""
         view = self.snapshot
+        if operation is _NEW and now < view.valid_until and view.new.allowed:
+            return view.new  # the hot path, for each lock: nothing is looked up, made or compared by value
         if operation == Operation.TEST:
             return view.test if now < view.valid_until else PROVISIONAL
         if operation not in _LOCKING:
@@ -288,7 +291,7 @@ class Lease:
         if operation == Operation.RECLAIM:
             return view.reclaim
         if view.new.allowed:
-            return view.new
+            return view.new  # asked for by value
         wait = max(view.ends_at - now, 0.05) if view.ends_at else 0.1
         return Verdict(False, Reason.GRACE_ACTIVE, wait, view.epoch)
 

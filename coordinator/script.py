@@ -11,7 +11,7 @@ from pathlib import Path
 from coordinator.errors import ContractBroken
 
 _INCLUDE = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
-_SLOT = re.compile(r"^-- KEYS\[(\d+)\]\s+(\w+)\s+(hash|set|zset|stream)\s+(\S+)$", re.MULTILINE)
+_SLOT = re.compile(r"^-- KEYS\[(\d+)\]\s+(\w+)\s+(hash|set|zset|stream)\s+(\S+)\s.+$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^-- ARGV\[(\d+|\.\.)\]\s+(\w+)\s+(str|int|bytes)\s+(.+)$", re.MULTILINE)
 _FIELD = re.compile(r"^-- (Returns|Status|Retry|Durable|Cost)\s+(.+(?:\n--  {2,}\S.*)*)$", re.MULTILINE)
 
@@ -62,7 +62,7 @@ def parse(name: str, folder: Path) -> Script:
     _resolve(folder, text, includes)
     parts = [(folder / "include" / f"{part}.lua").read_text(encoding="utf-8") for part in includes]
     source = "\n".join([*parts, text])
-    first = re.match(rf"-- {name}: (.+(?:\n-- [^A-Z\s].*|\n-- [A-Z][a-z]+ [a-z].*)*)", text)
+    first = re.match(rf"-- {name}: (.+(?:\n-- (?!ARGV|Returns).+)*)", text)
     fields = {key: re.sub(r"\s*\n--\s*", " ", value) for key, value in _FIELD.findall(text)}
     missing = {"Returns", "Status", "Retry", "Durable", "Cost"} - fields.keys()
     if first is None or missing:

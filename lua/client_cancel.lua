@@ -34,4 +34,5 @@ end
 commit(scope)
 local answers = {}
 for i = FIRST, #ARGV, GROUP do answers[#answers + 1] = { cancel(ARGV[i], ARGV[i + 1]) } end
+keep_generations(scope)
 return reply(scope, 'OK', unpack(answers))

@@ -12,7 +12,7 @@
 -- Status   DATA_LOST | FENCED | LATE | ADAPTER | PRINCIPAL | RELEASING | LIMIT | REGISTERED | OK
 -- Retry    safe: a repeat with the same request changes nothing
 -- Durable  no
--- Cost     O(clients x lost owners)
+-- Cost     O(clients); of those that rebooted x (members + lost owners)
 --- @include begin
 --- @include commit
 --- @include reply
@@ -27,14 +27,11 @@ local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
 local function releasing(client, reg)
-  for _, generation in ipairs({ int(reg.generation), '*' }) do
-    local name = release.name(reg.owner, generation, client)
-    local entry = release.get(name)
-    if entry and entry.claimed then
-      return math.max(1, tonumber(redis.call('ZSCORE', key.due, name)) - scope.clock)
-    end
-  end
-  return 0
+  if reg.state == 'live' then return 0 end
+  local name = release.name(reg.owner, int(reg.generation), client)
+  local entry = release.get(name)
+  if not entry or not entry.claimed then return 0 end
+  return math.max(1, tonumber(redis.call('ZSCORE', key.due, name)) - scope.clock)
 end
 
 local function is_holder(client)
@@ -42,6 +39,8 @@ local function is_holder(client)
   if redis.call('HGET', derived('client', client), 'copied') then return 2 end
   return 1
 end
+
+local taken = {} -- places by adapter, counted once per call
 
 local function register(client, adapter, limit, addr, ttl, verifier, principal, request)
   local reg = registration(client)
@@ -55,11 +54,12 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
     if wait > 0 then return 'RELEASING', wait, '', 0, 0 end
   end
   local places = derived('adapter', adapter)
-  if redis.call('SISMEMBER', places, client) == 0 and redis.call('SCARD', places) >= limit then
+  taken[adapter] = taken[adapter] or redis.call('SCARD', places)
+  if taken[adapter] >= limit and redis.call('SISMEMBER', places, client) == 0 then
     return 'LIMIT', limit, adapter, 0, 0
   end
 
-  redis.call('SADD', places, client)
+  taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
   local previous, since = '', scope.clock
   if reg then
     if reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
@@ -86,5 +86,6 @@ for i = FIRST, #ARGV, GROUP do
   answers[#answers + 1] = { register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4],
     ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) }
 end
+keep_generations(scope)
 advance(scope, false)
 return reply(scope, 'OK', unpack(answers))

@@ -12,6 +12,7 @@
 --- @include registration
 --- @include next_generation
 --- @include on_roster
+--- @include roster_leave
 --- @include end_right
 local client = ARGV[7]
 
@@ -31,7 +32,8 @@ if reg then
   redis.call('HSET', derived('client', client), 'state', 'leaving')
 else
   owner, generation = '', next_generation(scope)
-  roster_leave(client)
+  keep_generations(scope)
+  roster_leave({ client })
   release.enqueue(release.name('', int(generation), client), client, scope.clock, 'revoked')
 end
 event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', int(generation))

@@ -6,7 +6,7 @@
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
--- Cost     O(clients x lost owners)
+-- Cost     O(clients x (members + lost owners))
 --- @include begin
 --- @include commit
 --- @include reply
@@ -18,6 +18,8 @@ local FIRST, GROUP = 8, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
+
+local ended = {}
 
 local function unregister(client, generation)
   local reg = registration(client)
@@ -42,7 +44,7 @@ local function unregister(client, generation)
   if entry and entry.claimed and entry.claimant == scope.owner then
     token = entry.token
   elseif entry and not entry.claimed and claim_ms > 0 and reg.ttl == 0 then
-    token = claim_release(scope, name, entry, claim_ms)
+    token = claim_release(scope, name, entry, reg, claim_ms, ended)
   end
   return 'DUE', at, reg.generation, reg.adapter, token
 end
@@ -52,5 +54,6 @@ local answers = {}
 for i = FIRST, #ARGV, GROUP do
   answers[#answers + 1] = { unregister(ARGV[i], tonumber(ARGV[i + 1])) }
 end
+forget_right(ended)
 advance(scope, false)
 return reply(scope, 'OK', unpack(answers))

@@ -1,7 +1,7 @@
 -- node_renew: extends the caller's lease, records its ack, moves the period, and tells what there is to do.
 -- ARGV[7]  ack       int    the revision to which the caller has switched its view
--- Returns  extended (0: no, the ack is overdue), next due, next deadline of the period, orphans wait, expected now
---          remaining, reclaimed, counts of members, then the owners whose lease lapsed, then those waited for
+-- Returns  extended (0: no, the ack is overdue), next due, 1 if orphans wait, rights that remain, reclaimed clients,
+--          members, releases that wait, then the owners whose lease lapsed, then those waited for
 -- Status   DATA_LOST | FENCED | LATE | RENEWED
 -- Retry    safe: a repeat changes nothing more
 -- Durable  no

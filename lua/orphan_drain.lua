@@ -24,7 +24,7 @@ if not owner then return reply(scope, 'DRAINED', 0, 0, next_due()) end
 
 commit(scope)
 local restored = tonumber(redis.call('HGET', derived('node', owner), 'generation'))
-local count = 0
+local names, items = {}, {}
 
 local function queue(client, reason)
   local reg = registration(client)
@@ -45,20 +45,19 @@ local function queue(client, reason)
     redis.call('SREM', derived('holders', reg.owner), client) -- the copy falls with the original
     redis.call('HDEL', derived('client', client), 'copied')
   end
-  release.enqueue(name, client, at, reason)
-  count = count + 1
+  names[#names + 1], items[#items + 1] = name, { client = client, at = at, reason = reason }
 end
 
-for _, client in ipairs(redis.call('SPOP', derived('holders', owner), limit)) do
-  redis.call('SREM', derived('clients', owner), client)
-  queue(client, 'forfeited')
+local popped = redis.call('SPOP', derived('holders', owner), limit)
+if #popped > 0 then redis.call('SREM', derived('clients', owner), unpack(popped)) end
+for _, client in ipairs(popped) do queue(client, 'forfeited') end
+if #names < limit then
+  for _, client in ipairs(redis.call('SPOP', derived('clients', owner), limit - #names)) do queue(client, 'orphaned') end
 end
-if count < limit then
-  for _, client in ipairs(redis.call('SPOP', derived('clients', owner), limit - count)) do queue(client, 'orphaned') end
-end
+release.enqueue_all(names, items)
 if redis.call('EXISTS', derived('holders', owner), derived('clients', owner)) == 0 then
   redis.call('SREM', key.orphans, owner)
   if restored then redis.call('DEL', derived('node', owner)) end
 end
 advance(scope, false)
-return reply(scope, 'DRAINED', count, redis.call('EXISTS', key.orphans), next_due())
+return reply(scope, 'DRAINED', #names, redis.call('EXISTS', key.orphans), next_due())

@@ -19,17 +19,21 @@ local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
 commit(scope)
-local active, statuses = scope.state == 'active', {}
+local active, statuses, complete, seen = scope.state == 'active', {}, {}, {}
 for i = FIRST, #ARGV do
-  local status = reclaim_refusal(scope, ARGV[i], false)
+  local client = ARGV[i]
+  local status = seen[client] or reclaim_refusal(scope, client, false)
   if not status then
-    roster_leave(ARGV[i])
-    redis.call('SADD', key.reclaimed, ARGV[i])
-    redis.call('SADD', derived('holders', scope.owner), ARGV[i])
-    redis.call('HDEL', derived('client', ARGV[i]), 'copied')
-    status = 'COMPLETED'
+    complete[#complete + 1] = client
+    redis.call('HDEL', derived('client', client), 'copied')
+    status, seen[client] = 'COMPLETED', 'ALREADY'
   end
   statuses[#statuses + 1] = status
+end
+if #complete > 0 then
+  roster_leave(complete)
+  redis.call('SADD', key.reclaimed, unpack(complete))
+  redis.call('SADD', derived('holders', scope.owner), unpack(complete))
 end
 advance(scope, idle)
 local lifted = 0

@@ -7,12 +7,13 @@
 -- Status   DATA_LOST | FENCED | LATE | CLAIMED
 -- Retry    safe: a claim whose reply was lost runs out and comes due again
 -- Durable  claim
--- Cost     O(limit x lost owners)
+-- Cost     O(limit x (members + lost owners))
 --- @include begin
 --- @include commit
 --- @include reply
 --- @include advance
 --- @include claim_release
+--- @include registration
 local limit, claim_ms, prefer = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local scope, refusal, why = begin()
@@ -25,7 +26,7 @@ local function home_first(owner, at)
 end
 
 commit(scope)
-local claimed, next_at = {}, 0
+local claimed, ended, next_at = {}, {}, 0
 local names = redis.call('ZRANGEBYSCORE', key.due, '-inf', int(scope.clock), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #names, 2 do
   local name, at = names[i], tonumber(names[i + 1])
@@ -40,10 +41,11 @@ for i = 1, #names, 2 do
     local reg = registration(client)
     local adapter = ''
     if reg then adapter = reg.adapter end
-    local token = claim_release(scope, name, entry, claim_ms)
+    local token = claim_release(scope, name, entry, reg, claim_ms, ended)
     claimed[#claimed + 1] = { name, client, owner, generation, entry.reason, adapter, token, scope.clock - at }
   end
 end
+forget_right(ended)
 -- The next one for this caller: one left to its home node for now, or the first that is not due yet.
 local later = redis.call('ZRANGEBYSCORE', key.due, '(' .. int(scope.clock), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 if later[2] and (next_at == 0 or tonumber(later[2]) < next_at) then next_at = tonumber(later[2]) end

@@ -2,7 +2,8 @@
 -- ARGV[..] adapter   str    adapters to count
 -- Returns  remaining rights, reclaimed clients, in force since, started at, reason, summary of the last period
 --          (epoch, reason, started, duration, reclaimed, forfeited), whom the barrier waits for, up to 10 clients
---          still expected, members as groups of owner, lease deadline, acked, fence, places as adapter, count
+--          still expected, members as groups of owner, lease deadline, acked, fence, places as adapter, count,
+--          releases that wait
 -- Status   DATA_LOST | FENCED | LATE | VIEW
 -- Retry    safe
 -- Durable  no

@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from coordinator.embedded import Server, find_server
-from coordinator.keys import DELETED_BY, PERMANENT, Keys
 from tests import acl
+from tests.keyspace import leaks
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -74,17 +74,13 @@ def product(client: redis.Redis, request: pytest.FixtureRequest) -> Iterator[red
 
 @pytest.fixture
 def namespace(client: redis.Redis) -> Iterator[str]:
-    """Give a namespace of the test's own; afterwards every key in it must be a known one, and is removed."""
+    """Give a namespace of the test's own; afterwards nothing in it may be left over, and all of it is removed."""
     name = f"{acl.RUN}.{next(_numbers)}"
     yield name
-    unknown = []
+    left_over = leaks(client, name)
     for key in client.scan_iter(f"{name}:*"):
-        scope = key.split(b"{")[1].split(b"}")[0].decode()
-        kind = Keys(name, scope).name_of(key)
-        if kind not in PERMANENT and kind not in DELETED_BY and client.pttl(key) < 0:
-            unknown.append(key)
         client.delete(key)
-    assert not unknown, "keys that nothing takes away"
+    assert not left_over
 
 
 @pytest.fixture

@@ -38,14 +38,14 @@ class World:
     """The server, the clock of all, and the nodes."""
 
     def __init__(
-        self, client: redis.Redis, namespace: str, product: redis.Redis, settings: Settings | None = None
+        self, client: redis.Redis, namespace: str, product: redis.Redis | None = None, settings: Settings | None = None
     ) -> None:
         """Use a namespace of its own. `client` is the test's, to look and to drive time; the nodes use `product`."""
         self.redis = client
         self.settings = settings or Settings(namespace=namespace, grace_seconds=GRACE)
         self.frozen = True
         """The machine's clock does not move the scope's: only jump does."""
-        self.channel = Channel(Connector(product, self.settings), self.settings)
+        self.channel = Channel(Connector(product or client, self.settings), self.settings)
         self.time = 1000.0
         self._step_ms = 0
         self.nodes: list[Player] = []

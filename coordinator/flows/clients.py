@@ -127,13 +127,12 @@ class ClientFlows(Core):
             if self.lease.owner == owner and self.memory.get(entry.client) is None:
                 self.memory.put(entry)
 
-    def audit(self) -> Flow[None]:
-        """Ask for every client of this node whether it is still here: events may have been missed."""
-        for batch in self.memory.batches(base.BATCH_MAX):
-            views = yield from self._records([entry.client for entry in batch])
-            for entry, view in zip(batch, views, strict=True):
-                if view is None or view.owner != self.lease.owner:
-                    self.forget(entry.client, view.owner if view else "", entry.generation)
+    def audit(self, batch: Sequence[Entry]) -> Flow[None]:
+        """Ask for up to 200 clients of this node whether they are still here: events may have been missed."""
+        views = yield from self._records([entry.client for entry in batch])
+        for entry, view in zip(batch, views, strict=True):
+            if view is None or view.owner != self.lease.owner:
+                self.forget(entry.client, view.owner if view else "", entry.generation)
 
     def _records(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
         return self.ask(lambda head: clients.view(self.keys, head, ids))
@@ -193,13 +192,13 @@ class ClientFlows(Core):
         self.settings.limit_of(adapter)
         return self.ask(lambda head: clients.page(self.keys, head, adapter, cursor, base.BATCH_MAX))
 
-    def drop_moved(self) -> Flow[None]:
-        """Take out the copies of rights that moves left behind."""
-        while self.to_drop:
-            batch = self.to_drop[: base.BATCH_MAX]
+    def drop_moved(self) -> Flow[bool]:
+        """Take out up to 200 of the copies of rights that moves left behind; tell whether there are more."""
+        if batch := self.to_drop[: base.BATCH_MAX]:
             args = tuple(value for pair in batch for value in pair)
             yield from self._drop_batch(args)
             del self.to_drop[: len(batch)]
+        return bool(self.to_drop)
 
     def _drop_batch(self, args: tuple[bytes | int, ...]) -> Flow[list[errors.CoordinatorError | None]]:
         return self.ask(lambda head: clients.statuses("client_drop", self.keys, head, args))

@@ -29,7 +29,7 @@ class GraceFlows(Core):
             raise errors.InvalidArgument(msg)
         first = 0
         while True:
-            batch, first = ids[first : first + base.BATCH_MAX], first + base.BATCH_MAX
+            batch, first = ids[first : first + base.CHANGE_MAX], first + base.CHANGE_MAX
             yield from self._start_grace(batch, if_empty, reason, more=first < len(ids))
             if first >= len(ids):
                 return

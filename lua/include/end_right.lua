@@ -4,7 +4,7 @@
 --- @include release
 --- @include forget_right
 local function end_right(scope, client, reg, reason)
-  forget_right(client)
+  forget_right({ client })
   redis.call('SREM', derived('holders', reg.owner), client)
   release.enqueue(release.name(reg.owner, int(reg.generation), client), client, scope.clock, reason)
 end

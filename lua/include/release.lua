@@ -15,11 +15,14 @@ function release.parse(name)
   return string.sub(name, 1, first - 1), string.sub(name, first + 1, second - 1), string.sub(name, second + 1)
 end
 
-function release.get(name)
-  local entry = redis.call('HGET', key.releases, name)
+local function parsed(entry)
   if not entry then return nil end
   local reason, token, claimant = string.match(entry, '^(%S+) (%S+) (%S*)$')
   return { reason = reason, token = token, claimant = claimant, claimed = token ~= '-' }
+end
+
+function release.get(name)
+  return parsed(redis.call('HGET', key.releases, name))
 end
 
 function release.ended(entry)
@@ -30,18 +33,28 @@ local function count_ending(client, step)
   if redis.call('HINCRBY', key.ending, client, step) <= 0 then redis.call('HDEL', key.ending, client) end
 end
 
--- Never postpones, and never takes the work from a claimant.
-function release.enqueue(name, client, at, reason)
-  local old = release.get(name)
-  if old and old.claimed then return end
-  if not old then
-    redis.call('ZADD', key.due, int(at), name)
-  elseif tonumber(redis.call('ZSCORE', key.due, name)) > at then
-    redis.call('ZADD', key.due, int(at), name)
+-- Up to 200 names, with client, time and reason each. Never postpones, and never takes the work from a claimant.
+function release.enqueue_all(names, items)
+  if #names == 0 then return end
+  local old, due, entries = redis.call('HMGET', key.releases, unpack(names)), {}, {}
+  for i, name in ipairs(names) do
+    local entry, item = parsed(old[i]), items[i]
+    if not (entry and entry.claimed) then
+      if not entry or tonumber(redis.call('ZSCORE', key.due, name)) > item.at then
+        due[#due + 1], due[#due + 2] = int(item.at), name
+      end
+      if not entry or entry.reason == 'disconnect' then
+        entries[#entries + 1], entries[#entries + 2] = name, item.reason .. ' - '
+        if item.reason ~= 'disconnect' then count_ending(item.client, 1) end
+      end
+    end
   end
-  if old and old.reason ~= 'disconnect' then return end
-  redis.call('HSET', key.releases, name, reason .. ' - ')
-  if reason ~= 'disconnect' then count_ending(client, 1) end
+  if #due > 0 then redis.call('ZADD', key.due, unpack(due)) end
+  if #entries > 0 then redis.call('HSET', key.releases, unpack(entries)) end
+end
+
+function release.enqueue(name, client, at, reason)
+  release.enqueue_all({ name }, { { client = client, at = at, reason = reason } })
 end
 
 function release.remove(name, client)

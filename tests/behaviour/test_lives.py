@@ -115,9 +115,9 @@ def test_21_an_audit_that_failed_is_done_again(world: World) -> None:
 
     with pytest.raises(errors.Unavailable):
         drive(n1.keeper._duties(), away, lambda _: None)
-    assert n1.node.must_audit
+    assert n1.keeper._unaudited
     n1.tick()
-    assert not n1.node.must_audit
+    assert not n1.keeper._unaudited
 
 
 def test_an_older_registration_never_replaces_a_newer_one() -> None:

@@ -1,0 +1,157 @@
+"""Prints docs/keyspace.md: made of the headers of lua/, of what its code writes, and of coordinator/keys.py."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from coordinator import script
+from coordinator.keys import DELETED_BY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+COMMON = 6
+"""Arguments that every script has, of lua/include/begin.lua."""
+
+_KEY = re.compile(r"^-- KEYS\[[\d.]+\]\s+(\w+)\s+(\w+)\s+(\S+)\s+(.+)$", re.MULTILINE)
+_FUNCTION = re.compile(r"^(?:local )?function ([\w.]+)\(.*?^end$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"redis\.call\('(\w+)'")
+_LOCAL = re.compile(r"local ([\w, ]+) = (derived\(.*)")
+_NAMED = re.compile(r"key\.(\w+)|derived\('(\w+)'|(\w+)")
+
+READS = {
+    "EXISTS", "HEXISTS", "HGET", "HMGET", "SCARD", "SDIFF", "SISMEMBER", "SMEMBERS", "SRANDMEMBER", "SSCAN", "SUNION",
+    "TIME", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
+}  # fmt: skip
+WRITES = {
+    "DEL": 9, "HDEL": 1, "HINCRBY": 1, "HSET": 1, "HSETNX": 1, "PERSIST": 1, "PEXPIRE": 1, "SADD": 1, "SMOVE": 2,
+    "SPOP": 1, "SREM": 1, "UNLINK": 9, "XADD": 1, "ZADD": 1, "ZREM": 1,
+}  # fmt: skip
+"""Commands that write, and how many of their first arguments are keys at the most."""
+
+
+def _reached(source: str) -> str:
+    """Return the code of a flattened script without comments and without the functions that it never calls."""
+    code = re.sub(r"--.*", "", source)
+    functions = {found[1]: found[0] for found in _FUNCTION.finditer(code)}
+    reached = _FUNCTION.sub("", code)
+    while called := [name for name in functions if re.search(rf"(?<![\w.]){re.escape(name)}\(", reached)]:
+        reached += "\n".join(functions.pop(name).replace(f"function {name}(", "") for name in called)
+    return reached
+
+
+def _arguments(code: str) -> list[str]:
+    """Return the arguments that follow the name of a command, up to the parenthesis that closes its call."""
+    parts, depth = [""], 0
+    for char in code:
+        depth += (char in "({") - (char in ")}")
+        if depth < 0:
+            break
+        if char == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts[1:]]
+
+
+def writes(name: str) -> list[str]:
+    """Return the names of the keys that a script can write; raise ValueError for code that cannot be told."""
+    code = _reached(script.load(name).source)
+    variables: dict[str, str] = {}
+    for names, values in _LOCAL.findall(code):
+        variables |= zip(re.findall(r"\w+", names), re.findall(r"derived\('(\w+)'", values), strict=True)
+    written = set()
+    for call in _COMMAND.finditer(code):
+        if call[1] in READS:
+            continue
+        for argument in _arguments(code[call.end() :])[: WRITES[call[1]]]:
+            found = _NAMED.match(argument)
+            key = found and (found[1] or found[2] or variables.get(found[3]))
+            if not key:
+                msg = f"{name}: which key does {call[1]} {argument} write?"
+                raise ValueError(msg)
+            written.add(key)
+    return [key for key, *_ in keys() if key in written]
+
+
+def keys() -> list[tuple[str, str, str, str]]:
+    """Return name, type, pattern and meaning of each key, fixed ones first."""
+    return _KEY.findall((script.lua_directory() / "include" / "scope.lua").read_text(encoding="utf-8"))
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _arguments_table(arguments: Iterable[tuple[str, str, str, str]]) -> list[str]:
+    rows = [f"| {at} `{name}` | {kind} | {_cell(meaning)} |" for at, name, kind, meaning in arguments]
+    return ["| argument | type | meaning |", "| --- | --- | --- |", *rows, ""] if rows else []
+
+
+def _script(one: script.Script) -> list[str]:
+    return [
+        f"### {one.name}",
+        "",
+        _cell(f"{one.purpose[0].upper()}{one.purpose[1:]}"),
+        "",
+        *_arguments_table(one.arguments[COMMON:]),
+        f"* Answers {_code(one.statuses)}",
+        f"* Returns {_cell(one.returns)}",
+        f"* Retry: {_cell(one.retry)}",
+        f"* Durable: {_cell(one.durable)}",
+        f"* Cost: {_cell(one.cost)}",
+        f"* Writes: {_code(writes(one.name)) or 'nothing'}",
+        "",
+    ]
+
+
+def page() -> str:
+    """Return the whole page."""
+    scripts = [script.load(name) for name in script.names()]
+    written = {one.name: writes(one.name) for one in scripts}
+    by: dict[str, list[str]] = {}
+    for name, _, pattern, _ in keys():
+        by.setdefault(_code(one for one in written if name in written[one]), []).append(pattern)
+    reply = (script.lua_directory() / "include" / "reply.lua").read_text(encoding="utf-8")
+    lines = [
+        "# Keys and scripts",
+        "",
+        "Made by `./run docs` from `lua/` and `coordinator/keys.py`: change those, not this page.",
+        "",
+        "## Keys",
+        "",
+        "All are `<namespace>:{<scope>}:<key>`, in one hash slot. Times are ms of the scope clock (`HGET meta clock`).",
+        "A release is named `<owner>|<generation>|<client>`: generation `*` stands for all of them, owner `*` and an",
+        "empty one for none in particular.",
+        "",
+        "| key | type | holds | goes |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| `{pattern}` | {kind} | {_cell(holds)} | {_cell(DELETED_BY.get(name, 'never'))} |"
+            for name, kind, pattern, holds in keys()
+        ),
+        "",
+        "Written by:",
+        "",
+        *(f"* {_code(patterns)}: {names}" for names, patterns in by.items()),
+        "",
+        "## Scripts",
+        "",
+        "Every script gets the fixed keys in the order above, and these arguments before its own:",
+        "",
+        *_arguments_table(scripts[0].arguments[:COMMON]),
+        f"It answers {' '.join(re.findall(r'^-- (?:Returns)? +(.+)$', reply, re.MULTILINE))},",
+        "then what stands after Returns. Statuses stand in order of precedence.",
+        "",
+    ]
+    return "\n".join([*lines, *(line for one in scripts for line in _script(one))])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

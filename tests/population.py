@@ -1,0 +1,29 @@
+"""Many clients at once, by the product's own batches: for tests and benchmarks of scenario 34."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from coordinator.calls import clients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coordinator.flows import Flow, Node
+
+
+def register(node: Node, run: Callable[[Flow[Any]], Any], ids: Sequence[bytes]) -> None:
+    """Register clients on a node; `run` runs its flows."""
+    items = [node.registering(client, "nfs", "10.0.0.7:712", 0.0, None, None) for client in ids]
+    assert not [answer for answer in run(node.in_batches(items, node.register)) if isinstance(answer, Exception)]
+
+
+def register_holders(node: Node, run: Callable[[Flow[Any]], Any], ids: Sequence[bytes]) -> None:
+    """Register clients on a node and make each a holder, as its first lock would."""
+
+    def hold(batch: Sequence[bytes]) -> Flow[Any]:
+        pairs = tuple(value for client in batch for value in (client, node.entry(client).generation))
+        return node.ask(lambda head: clients.statuses("client_hold", node.keys, head, pairs))
+
+    register(node, run, ids)
+    assert not any(run(node.in_batches(ids, hold)))
