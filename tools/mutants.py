@@ -1,6 +1,6 @@
 """Make each deliberate break of breaks.toml in a copy of the project and see the named test fail.
 
-`python tools/mutants.py [WORDS]`: only the breaks whose rule contains the words. Exits 1 if a break went unnoticed.
+`./run mutants [WORDS]`: only the breaks whose rule contains the words. Exits 1 if a break went unnoticed.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class Break:
 def breaks() -> list[Break]:
     """Return the list."""
     return [Break(**entry) for entry in tomllib.loads(LIST.read_text(encoding="utf-8"))["break"]]
+
+
+def table() -> str:
+    """Return the list as a table for docs/track-record.md."""
+    rows = [f"| {broken.rule} | `{broken.file}` | `{broken.test}` |" for broken in breaks()]
+    return "\n".join(["| rule broken | in | test that fails |", "| --- | --- | --- |", *rows])
 
 
 def is_noticed(broken: Break) -> bool:

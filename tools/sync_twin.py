@@ -1,6 +1,6 @@
 """Write coordinator/sync_groups.py from coordinator/aio_groups.py, so that no operation is written twice.
 
-`python tools/sync_twin.py` writes it; a contract test asks that it is what would be written.
+`./run docs` writes it; a contract test asks that it is what would be written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,3 @@ def synchronous(text: str) -> str:
         command = [*tool, "--quiet", "--stdin-filename", str(TWIN), "-"]
         text = subprocess.run(command, input=text, capture_output=True, check=True, text=True).stdout
     return text
-
-
-if __name__ == "__main__":
-    TWIN.write_text(synchronous(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -60,6 +60,18 @@ def test_a_scope_whose_clients_and_nodes_have_gone_returns_to_its_permanent_keys
     assert expire == {world.key("node", node.owner) for node in (n1, n2, n3)}
 
 
+def test_a_client_whose_record_expired_gives_its_place_back(world: World) -> None:
+    """Nobody claimed its release until its record had gone: the acknowledgement frees whatever place it had."""
+    n1 = world.node("n1")
+    n1.register("a", ttl=1)
+    n1.unregister("a")
+    world.redis.delete(world.key("client", "a"))
+    world.pass_time(2)
+    assert n1.released() == [("a", "disconnect")]
+    assert leaks(world.redis, world.settings.namespace) == []
+    assert not world.redis.exists(world.key("adapter", "nfs"), world.key("clients", n1.owner))
+
+
 PLANTED = {
     "no key of a scope": ("SET", "odd", 1),
     "must not expire": ("PEXPIRE", "meta", 10_000),

@@ -297,7 +297,7 @@ def test_07_completing_again_does_not_make_a_holder(world: World) -> None:
     assert world.redis.smembers(world.key("holders", n2.owner)) == {b"c"}
 
 
-@pytest.mark.parametrize("end", ["released", "rebooted", "missed"])
+@pytest.mark.parametrize("end", ["released", "released when due", "rebooted", "missed"])
 def test_11_a_copied_right_ends_with_the_original(world: World, end: str) -> None:
     """n1 died unnoticed and c moved on: once its right was released, rebooted away or forfeited, no copy revives it."""
     n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
@@ -306,13 +306,15 @@ def test_11_a_copied_right_ends_with_the_original(world: World, end: str) -> Non
     n1.register("other")
     n1.lock("other")
     n1.crash()
-    n2.register("c", verifier="one")
-    if end == "released":
+    n2.register("c", verifier="one", ttl=1 if end == "released when due" else 0)
+    if end.startswith("released"):
         n2.unregister("c")
     elif end == "rebooted":
         n2.register("c", verifier="two")
     world.pass_time(LAPSE)
     assert n2.view().in_force
+    if end.startswith("released"):
+        assert n2.released() == [("c", "disconnect")]
     if end == "missed":
         world.pass_time(GRACE + 2)
         assert n2.view().state is GraceState.NORMAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tools.docs import RECORD, record
 from tools.mutants import ROOT, Break, breaks
 
 BREAKS = breaks()
@@ -23,3 +24,10 @@ def test_every_invariant_has_its_break() -> None:
     assert len(set(rules)) == len(rules)
     for number in range(1, 12):
         assert any(rule.startswith(f"invariant {number}:") for rule in rules)
+
+
+def test_the_track_record_lists_them() -> None:
+    """`./run docs` makes it so."""
+    text = RECORD.read_text(encoding="utf-8")
+    assert BREAKS[-1].rule in text
+    assert text == record(text), "./run docs, and commit it"

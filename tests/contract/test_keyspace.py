@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
 
 from coordinator import script
 from coordinator.keys import DELETED_BY, PERMANENT, SCOPE_KEYS
+from tools.keyspace import keys, page, writes
 
 DOCS = Path(__file__).parents[2] / "docs"
-KEYSPACE = runpy.run_path(str(DOCS / "keyspace.py"))
 BOUNDED = {"lost", "orphans"}
 """Sets that may be read whole: LOST_MAX of start_period bounds the one, the other takes its owners from it."""
 
 
 def test_the_page_is_up_to_date() -> None:
     """The page says what the headers, the code and keys.py say: `./run docs` makes it so."""
-    assert (DOCS / "keyspace.md").read_text(encoding="utf-8") == KEYSPACE["page"](), "./run docs, and commit it"
+    assert (DOCS / "keyspace.md").read_text(encoding="utf-8") == page(), "./run docs, and commit it"
 
 
 def test_every_key_is_described_once_and_its_end_is_known() -> None:
     """The keys of scope.lua are the fixed ones and the derived ones; each is permanent or says what takes it away."""
-    names = [name for name, *_ in KEYSPACE["keys"]()]
+    names = [name for name, *_ in keys()]
     assert names[: len(SCOPE_KEYS)] == list(SCOPE_KEYS)
     assert sorted(names) == sorted([*PERMANENT, *DELETED_BY])
-    for name, _, pattern, _ in KEYSPACE["keys"]():
+    for name, _, pattern, _ in keys():
         assert pattern.split(":")[0] == name
 
 
@@ -35,7 +34,7 @@ def test_every_key_is_described_once_and_its_end_is_known() -> None:
 def test_what_is_said_to_delete_a_key_writes_it(name: str) -> None:
     """Each script that keys.py names writes that key, as far as its code tells."""
     for word in set(re.findall(r"\w+", DELETED_BY[name])) & set(script.names()):
-        assert name in KEYSPACE["writes"](word)
+        assert name in writes(word)
 
 
 @pytest.mark.parametrize("name", script.names())

@@ -1,9 +1,8 @@
-"""Prints docs/keyspace.md: made of the headers of lua/, of what its code writes, and of coordinator/keys.py."""
+"""docs/keyspace.md: made of the headers of lua/, of what its code writes, and of coordinator/keys.py."""
 
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING
 
 from coordinator import script
@@ -151,7 +150,3 @@ def page() -> str:
         "",
     ]
     return "\n".join([*lines, *(line for one in scripts for line in _script(one))])
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())
