@@ -28,6 +28,7 @@ from coordinator import Operation, Settings, StaleGrant
 from coordinator.calls import Call
 from coordinator.flows import Grant
 from tests import acl
+from tests.keyspace import leaks
 from tests.model.lock_table import Lock, LockTable
 from tests.model.reference import Reference, need
 from tests.model.simulation import Op, Process, Simulation
@@ -425,7 +426,13 @@ class Scope(RuleBasedStateMachine):
             self.sim.step_ms += ms
 
     @invariant()
-    def nothing_forgotten_is_announced_twice(self) -> None:
+    def nothing_is_left_over(self) -> None:
+        """Check that every key has a TTL, or is permanent, or something will take it away."""
+        left_over = leaks(self.redis, self.sim.settings.namespace)
+        need(not left_over, f"11: {left_over}")
+
+    @invariant()
+    def no_end_is_announced_twice(self) -> None:
         """Check that each process is told of each epoch once."""
         for process in self.sim.processes:
             epochs = [period.epoch for period in process.periods]
