@@ -47,6 +47,10 @@ class LockFlows(Core):
     def check(self, operation: Operation) -> Verdict:
         """Decide locally; what is refused is counted."""
         verdict = self.lease.check(operation, self.now())
+        return verdict if verdict.allowed else self.refused(verdict)
+
+    def refused(self, verdict: Verdict) -> Verdict:
+        """Count a refusal; return it."""
         if verdict.reason is not None:
             self.metrics.refused(verdict.reason.value)
         return verdict

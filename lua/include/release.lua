@@ -33,10 +33,10 @@ local function count_ending(client, step)
   if redis.call('HINCRBY', key.ending, client, step) <= 0 then redis.call('HDEL', key.ending, client) end
 end
 
--- Up to 200 names, with client, time and reason each. Never postpones, and never takes the work from a claimant.
+-- Up to 200 names, of a client each, with its time and reason. Never postpones, and never takes the work from a claimant.
 function release.enqueue_all(names, items)
   if #names == 0 then return end
-  local old, due, entries = redis.call('HMGET', key.releases, unpack(names)), {}, {}
+  local old, due, entries, ending = redis.call('HMGET', key.releases, unpack(names)), {}, {}, {}
   for i, name in ipairs(names) do
     local entry, item = parsed(old[i]), items[i]
     if not (entry and entry.claimed) then
@@ -45,9 +45,16 @@ function release.enqueue_all(names, items)
       end
       if not entry or entry.reason == 'disconnect' then
         entries[#entries + 1], entries[#entries + 2] = name, item.reason .. ' - '
-        if item.reason ~= 'disconnect' then count_ending(item.client, 1) end
+        if item.reason ~= 'disconnect' then ending[#ending + 1] = item.client end
       end
     end
+  end
+  if #ending > 0 then
+    local counts = {}
+    for i, count in ipairs(redis.call('HMGET', key.ending, unpack(ending))) do
+      counts[2 * i - 1], counts[2 * i] = ending[i], int(tonumber(count or 0) + 1)
+    end
+    redis.call('HSET', key.ending, unpack(counts))
   end
   if #due > 0 then redis.call('ZADD', key.due, unpack(due)) end
   if #entries > 0 then redis.call('HSET', key.releases, unpack(entries)) end
