@@ -52,7 +52,8 @@ local popped = redis.call('SPOP', derived('holders', owner), limit)
 if #popped > 0 then redis.call('SREM', derived('clients', owner), unpack(popped)) end
 for _, client in ipairs(popped) do queue(client, 'forfeited') end
 if #names < limit then
-  for _, client in ipairs(redis.call('SPOP', derived('clients', owner), limit - #names)) do queue(client, 'orphaned') end
+  popped = redis.call('SPOP', derived('clients', owner), limit - #names)
+  for _, client in ipairs(popped) do queue(client, 'orphaned') end
 end
 release.enqueue_all(names, items)
 if redis.call('EXISTS', derived('holders', owner), derived('clients', owner)) == 0 then

@@ -33,10 +33,11 @@ local function count_ending(client, step)
   if redis.call('HINCRBY', key.ending, client, step) <= 0 then redis.call('HDEL', key.ending, client) end
 end
 
--- Up to 200 names, of a client each, with its time and reason. Never postpones, and never takes the work from a claimant.
+-- Up to 200 names, of a client each, with its time and reason. Never postpones, never takes the work from a claimant.
 function release.enqueue_all(names, items)
   if #names == 0 then return end
-  local old, due, entries, ending = redis.call('HMGET', key.releases, unpack(names)), {}, {}, {}
+  local old = redis.call('HMGET', key.releases, unpack(names))
+  local due, entries, ending = {}, {}, {}
   for i, name in ipairs(names) do
     local entry, item = parsed(old[i]), items[i]
     if not (entry and entry.claimed) then
