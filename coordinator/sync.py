@@ -255,7 +255,7 @@ class Coordinator(Face):
         self._own.name = claim.name
         try:
             self._release(claim.release)
-        except Exception:
+        except BaseException:  # whatever ends it, it has not freed everything
             log.exception("release of %r failed and is tried again", claim.release.client_id)
             finish = self._keeper.failed
         else:

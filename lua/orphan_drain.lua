@@ -41,7 +41,7 @@ local function queue(client, reason)
   elseif reg and reg.lost_owner == owner then
     name = release.name(owner, reg.lost_generation, client)
   end
-  if reg and reg.owner ~= owner and reg.copied and reason == 'forfeited' then
+  if reg and reg.owner ~= owner and reg.copied == owner and reason == 'forfeited' then
     redis.call('SREM', derived('holders', reg.owner), client) -- the copy falls with the original
     redis.call('HDEL', derived('client', client), 'copied')
   end

@@ -131,7 +131,7 @@ class ClientFlows(Core):
         """Ask for up to 200 clients of this node whether they are still here: events may have been missed."""
         views = yield from self._records([entry.client for entry in batch])
         for entry, view in zip(batch, views, strict=True):
-            if view is None or view.owner != self.lease.owner:
+            if view is None or view.owner != self.lease.owner or view.state == "leaving":
                 self.forget(entry.client, view.owner if view else "", entry.generation)
 
     def _records(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
@@ -170,6 +170,8 @@ class ClientFlows(Core):
         owner, closed = self.lease.owner, self.memory.close(client)
         try:
             yield from self.ask(lambda head: clients.revoke(self.keys, head, client))
+        except errors.RegistrationRefused:
+            raise  # nothing of it is left: the entry stays closed
         except (errors.Refused, errors.Unavailable, errors.Closed):
             self._restore(owner, [closed])
             raise

@@ -24,7 +24,7 @@ local function attach(scope, client, old)
       redis.call('SMOVE', there, here, client)
     elseif redis.call('SISMEMBER', there, client) == 1 then
       redis.call('SADD', here, client)
-      redis.call('HSET', derived('client', client), 'copied', 1)
+      redis.call('HSET', derived('client', client), 'copied', old.copied or old.owner)
     end
     event(scope, 'moved', 'client', client, 'owner', old.owner, 'to', scope.owner, 'generation', int(old.generation))
   else

@@ -8,6 +8,7 @@
 -- Status   DATA_LOST | FENCED | LATE
 --- @include scope
 --- @include now
+--- @include int
 local function begin()
   local meta = redis.call('HMGET', key.meta, 'dataset', 'clock', 'raw', 'revision', 'epoch', 'generation', 'schema')
   local grace = redis.call('HMGET', key.grace, 'state', 'started', 'r1', 'in_force', 'reclaim_until', 'cap', 'r2',
@@ -38,6 +39,9 @@ local function begin()
   elseif scope.dataset == '' then
     return scope, 'DATA_LOST'
   end
+  -- Every answer's clock is kept, that of a read or of a late request too: the next script moves on from there, and a
+  -- `not_after` that was counted from it has passed when it should (lease.py).
+  redis.call('HSET', key.meta, 'clock', int(scope.clock), 'raw', int(scope.raw))
   if tonumber(ARGV[2]) > 0 and scope.clock > tonumber(ARGV[2]) then return scope, 'LATE' end
   return scope, nil
 end

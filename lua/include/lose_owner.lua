@@ -19,6 +19,11 @@ local function lose_owner(scope, owner, fence, reason)
     local bound = 2 * tonumber(figures[2]) + tonumber(figures[3])
     start_period(scope, owner, tonumber(figures[1]), bound, reason)
   elseif redis.call('SCARD', derived('clients', owner)) > 0 then
-    redis.call('SADD', key.orphans, owner)
+    -- Inside a period its clients may be on a roster: they are neither released nor lose their place before the lift.
+    if scope.state == 'active' then
+      redis.call('SADD', key.lost, owner)
+    else
+      redis.call('SADD', key.orphans, owner)
+    end
   end
 end

@@ -9,6 +9,6 @@ local function registration(client)
     owner = r[1], generation = tonumber(r[2]), adapter = r[3], state = r[4], ttl = tonumber(r[5]),
     remote_addr = r[6], registered_at = tonumber(r[7]), last_seen = tonumber(r[8]), previous = r[9] or '',
     verifier = r[10] or '', principal = r[11] or '', request = r[12] or '', due = tonumber(r[13] or 0),
-    copied = r[14] == '1', lost_owner = r[15], lost_generation = r[16],
+    copied = r[14] or nil, lost_owner = r[15], lost_generation = r[16],
   }
 end

@@ -146,3 +146,24 @@ def test_13_nobody_comes_back(world: World) -> None:
     assert sum(period.forfeited for period in n3.periods) == 2
     assert sorted(n3.released()) == [("a", "forfeited"), ("b", "forfeited")]
     assert n3.check().allowed
+
+
+def test_11_a_copy_of_a_newer_right_does_not_fall_with_an_older_forfeit(world: World) -> None:
+    """What is forfeited at a dead node takes the copies of that right along, not those of what was locked since."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("a")
+    n1.lock("a")
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.register("a")
+    n2.run(n2.node.end_grace("test", None))
+    for node in (n2, n3):
+        node.listen()
+        node.run(node.node.renew())
+    n2.run(n2.node.advance())
+    assert n2.view().state is GraceState.NORMAL
+    n2.lock("a")  # before the drain of n1 has come
+    assert n3.register("a").holder
+    world.settle()
+    world.pass_time(2)
+    assert n3.view_of("a").holder

@@ -45,7 +45,8 @@ class Registration:
     request: str
     state: str = "live"
     verifier: bytes = b""
-    copied: bool = False
+    copied: str = ""
+    """Owner of the right that its own is a copy of."""
 
 
 @dataclass
@@ -220,17 +221,17 @@ class Reference:
         if self.held(owner):
             self.lost.add(owner)
         elif any(reg.owner == owner for reg in self.clients.values()):
-            self.orphans.add(owner)
+            (self.lost if self.active else self.orphans).add(owner)
 
-    def _attach(self, client: bytes, old: Registration, owner: str) -> bool:
-        """Let a registration live on here; tell whether its right is a copy."""
+    def _attach(self, client: bytes, old: Registration, owner: str) -> str:
+        """Let a registration live on here; return the owner whose right its own is a copy of."""
         if old.owner == owner or old.owner not in self.members:
             return old.copied
         self.on_move(client, old.owner, owner)
         if client in self.held(old.owner):
             self.held(owner).add(client)
             if old.state == "live":
-                return True
+                return old.copied or old.owner
             self.held(old.owner).discard(client)
         return old.copied
 
@@ -318,7 +319,7 @@ class Reference:
                     self.held(roster).discard(client)
                 self.reclaimed.add(client)
                 self.held(owner).add(client)
-                self.clients[client].copied = False
+                self.clients[client].copied = ""
 
     def _groups(self, args: tuple[Any, ...], size: int, answers: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
         for i, answer in enumerate(answers):
@@ -338,7 +339,7 @@ class Reference:
                 need(old is None and taken >= self.limit, "7: refused at a limit that is not reached")
             if status != "REGISTERED" or (old and old.request == request and old.owner == owner):
                 continue
-            copied = False
+            copied = ""
             if old is not None:
                 need(not self._being_released(client, old), "6: registered while its release is under way")
                 if old.verifier and verifier and old.verifier != verifier:
@@ -399,7 +400,7 @@ class Reference:
             need((word == b"HELD") == (live and mine), "a hold without its registration, or refused with it")
             if word == b"HELD" and reg is not None:
                 self.held(owner).add(client)
-                reg.copied = False
+                reg.copied = ""
 
     def _client_drop(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
         for (client, _), word in self._groups(args, 2, reply.data):
@@ -461,9 +462,9 @@ class Reference:
             need(left <= self.held(owner), "an orphan won a holder")
             for client in self.held(owner) - left:
                 reg = self.clients.get(client)
-                if reg is not None and reg.owner != owner and reg.copied:
+                if reg is not None and reg.owner != owner and reg.copied == owner:
                     self.held(reg.owner).discard(client)
-                    reg.copied = False
+                    reg.copied = ""
             drained, self.holders[owner] = self.held(owner) - left, set(left)
             self._end_if_nothing_left(drained)
             if owner not in found.orphans:

@@ -268,6 +268,8 @@ class Scope(RuleBasedStateMachine):
         before = len(self.inserted)
         self.register(number, client, 0, 0)
         self.sim.settle()
+        if not self.acting():
+            return  # the last one was just leaving
         self.lock(number, client)
         self.sim.settle()
         if any(process.grants for process in self.acting()):
