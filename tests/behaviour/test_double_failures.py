@@ -167,3 +167,22 @@ def test_11_a_copy_of_a_newer_right_does_not_fall_with_an_older_forfeit(world: W
     world.settle()
     world.pass_time(2)
     assert n3.view_of("a").holder
+
+
+@pytest.mark.parametrize("how", ["leave", "crash"])
+def test_12_a_node_lost_inside_a_period_is_not_drained_before_the_lift(world: World, how: str) -> None:
+    """Its clients may be on another node's roster: none is released, none loses its right by the node's end."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("a")
+    n1.lock("a")
+    n1.crash()
+    world.pass_time(LAPSE + 1)
+    assert n3.view().in_force
+    n2.register("a", ttl=30)
+    getattr(n2, how)()
+    world.pass_time(LAPSE + 1)
+    assert n3.released() == []
+    n3.reclaim("a")
+    world.settle()
+    assert n3.view().state is GraceState.NORMAL
+    assert n3.released() == []
