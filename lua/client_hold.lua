@@ -25,7 +25,7 @@ for i = FIRST, #ARGV, GROUP do
     status = 'MOVED'
   else
     redis.call('SADD', derived('holders', scope.owner), ARGV[i])
-    if reg.copied then redis.call('HDEL', derived('client', ARGV[i]), 'copied') end
+    if reg.copied then redis.call('HSET', derived('client', ARGV[i]), 'copied', '') end
   end
   answers[#answers + 1] = status
 end

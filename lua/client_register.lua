@@ -8,7 +8,7 @@
 -- ARGV[..] principal bytes  who it is; empty: not known
 -- ARGV[..] request   str    random per request; the same again is a repeat
 -- Returns  a group per client: status, generation (or ms until a retry), previous owner, registered at, 1 if it is a
---          holder, 2 if that is a copy that the first lock here must confirm
+--          holder, 2 if that is an older right which the first lock here must confirm
 -- Status   DATA_LOST | FENCED | LATE | ADAPTER | PRINCIPAL | RELEASING | LIMIT | REGISTERED | OK
 -- Retry    safe: a repeat with the same request changes nothing
 -- Durable  no
@@ -21,6 +21,7 @@
 --- @include next_generation
 --- @include attach
 --- @include end_right
+--- @include holder_here
 local FIRST, GROUP = 7, 8
 
 local scope, refusal, why = begin()
@@ -34,19 +35,13 @@ local function releasing(client, reg)
   return math.max(1, tonumber(redis.call('ZSCORE', key.due, name)) - scope.clock)
 end
 
-local function is_holder(client)
-  if redis.call('SISMEMBER', derived('holders', scope.owner), client) == 0 then return 0 end
-  if redis.call('HGET', derived('client', client), 'copied') then return 2 end
-  return 1
-end
-
 local taken = {} -- places by adapter, counted once per call
 
 local function register(client, adapter, limit, addr, ttl, verifier, principal, request)
   local reg = registration(client)
   if reg then
     if reg.request == request and reg.owner == scope.owner then
-      return 'REGISTERED', reg.generation, reg.previous, reg.registered_at, is_holder(client)
+      return 'REGISTERED', reg.generation, reg.previous, reg.registered_at, holder_here(scope, client)
     end
     if reg.adapter ~= adapter then return 'ADAPTER', 0, reg.adapter, 0, 0 end
     if reg.principal ~= '' and reg.principal ~= principal then return 'PRINCIPAL', 0, '', 0, 0 end
@@ -77,7 +72,7 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
   redis.call('HSET', derived('client', client), 'owner', scope.owner, 'generation', int(generation),
     'adapter', adapter, 'remote_addr', addr, 'ttl', ttl, 'registered_at', int(since), 'last_seen', int(scope.clock),
     'state', 'live', 'previous', previous, 'verifier', verifier, 'principal', principal, 'request', request, 'due', 0)
-  return 'REGISTERED', generation, previous, since, is_holder(client)
+  return 'REGISTERED', generation, previous, since, holder_here(scope, client)
 end
 
 commit(scope)

@@ -21,6 +21,7 @@
 --- @include on_roster
 --- @include held_elsewhere
 --- @include next_generation
+--- @include undrained
 local node, more, if_empty, reason, tight = ARGV[7], ARGV[8] == '1', ARGV[9], ARGV[10], ARGV[11] == '1'
 local request = ARGV[12]
 local FIRST = 13
@@ -37,14 +38,6 @@ local later = start_later(scope, scope.grace_ms)
 if scope.state == 'active' and known and scope.r2 == 0 then later = 0 end
 if later > 0 then return reply(scope, 'LATER', later) end
 
-local function has_forfeited(client)
-  if redis.call('HEXISTS', key.ending, client) == 1 then return true end
-  for _, orphan in ipairs(redis.call('SMEMBERS', key.orphans)) do -- drained at once; as few as rosters in an epoch
-    if redis.call('SISMEMBER', derived('holders', orphan), client) == 1 then return true end
-  end
-  return false
-end
-
 commit(scope)
 redis.call('HSET', mine, 'start_request', request)
 -- Open before it starts: an empty period must not be taken for one that nobody is left in.
@@ -55,7 +48,7 @@ for i = FIRST, #ARGV do
   local client = ARGV[i]
   if redis.call('SISMEMBER', key.reclaimed, client) == 1 or held_elsewhere('', client) then
     words[#words + 1] = 'LIVE'
-  elseif has_forfeited(client) then
+  elseif redis.call('HEXISTS', key.ending, client) == 1 or undrained(client) then
     words[#words + 1] = 'FORFEITED'
   else
     if not on_roster(client) then redis.call('SADD', derived('holders', roster), client) end

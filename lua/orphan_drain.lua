@@ -1,7 +1,8 @@
 -- orphan_drain: what an orphan left behind is put into the release queue, a batch at a time.
--- Up to the generation that the client had there, whatever the owner: its locks may have come with it from other
--- nodes. Not known (it moved away while the owner lived): all generations of that owner, which is fenced. Under a
--- restored roster: up to the generation of its start. A newer registration is not touched.
+-- A forfeited right goes up to the generation that the client had there, whatever the owner: its locks may have come
+-- with it from other nodes, and what it left at those is forfeited too. Without a record of the client: all generations
+-- of that owner, which is fenced. Under a restored roster: up to the generation of its start. What the client holds
+-- under a newer registration is not touched.
 -- ARGV[7]  limit     int    clients per call, 1 to 200
 -- Returns  how many were queued, 1 if orphans wait still, next due
 -- Status   DATA_LOST | FENCED | LATE | DRAINED
@@ -15,6 +16,7 @@
 --- @include release
 --- @include registration
 --- @include next_due
+--- @include rights_left
 local limit = tonumber(ARGV[7])
 
 local scope, refusal, why = begin()
@@ -26,26 +28,35 @@ commit(scope)
 local restored = tonumber(redis.call('HGET', derived('node', owner), 'generation'))
 local names, items = {}, {}
 
+local function generation_there(reg)
+  if restored then return reg and math.min(restored, reg.generation - 1) or restored end
+  if reg and reg.owner == owner then return reg.generation end
+  for left, generation in rights_left(reg or { left = '' }) do
+    if left == owner then return generation end
+  end
+end
+
+local function forfeit_earlier(client, reg, upto)
+  for left, generation in rights_left(reg) do
+    if generation <= upto then redis.call('SREM', derived('holders', left), client) end
+  end
+  if reg.copied and reg.copied <= upto then
+    redis.call('SREM', derived('holders', reg.owner), client)
+    redis.call('HSET', derived('client', client), 'copied', '')
+  end
+end
+
 local function queue(client, reason)
-  local reg = registration(client)
-  local name, at = release.name(owner, '*', client), scope.clock
+  local reg, at = registration(client), scope.clock
   if reg and reg.owner == owner then
     if reg.state == 'deferred' then at = math.max(at, reg.due) end
-    name = release.name(owner, int(reg.generation), client)
   elseif reg and reason == 'orphaned' then
     return -- registered elsewhere since, and it held nothing here
-  elseif restored then
-    local upto = restored
-    if reg then upto = math.min(upto, reg.generation - 1) end -- what it holds under its registration is no leftover
-    name = release.name('*', int(upto), client)
-  elseif reg and reg.lost_owner == owner then
-    name = release.name(owner, reg.lost_generation, client)
   end
-  if reg and reg.owner ~= owner and reg.copied == owner and reason == 'forfeited' then
-    redis.call('SREM', derived('holders', reg.owner), client) -- the copy falls with the original
-    redis.call('HDEL', derived('client', client), 'copied')
-  end
-  names[#names + 1], items[#items + 1] = name, { client = client, at = at, reason = reason }
+  local upto = generation_there(reg)
+  if reg and upto and reason == 'forfeited' then forfeit_earlier(client, reg, upto) end
+  names[#names + 1] = release.name(restored and '*' or owner, upto and int(upto) or '*', client)
+  items[#items + 1] = { client = client, at = at, reason = reason }
 end
 
 local popped = redis.call('SPOP', derived('holders', owner), limit)

@@ -25,7 +25,7 @@ for i = FIRST, #ARGV do
   local status = seen[client] or reclaim_refusal(scope, client, false)
   if not status then
     complete[#complete + 1] = client
-    redis.call('HDEL', derived('client', client), 'copied')
+    redis.call('HSET', derived('client', client), 'copied', '')
     status, seen[client] = 'COMPLETED', 'ALREADY'
   end
   statuses[#statuses + 1] = status

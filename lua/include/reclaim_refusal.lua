@@ -4,12 +4,15 @@
 --- @include registration
 --- @include on_roster
 --- @include held_elsewhere
+--- @include undrained
 local function reclaim_refusal(scope, client, closing_refuses)
   local reg = registration(client)
   if not reg then return 'UNKNOWN' end
   if reg.owner ~= scope.owner then return 'MOVED' end
   if on_roster(client) then
     if scope.in_force == 0 or (closing_refuses and scope.r2 > 0) then return 'BARRIER' end
+    -- What it forfeited in the last period may cover this right too: the drain will tell.
+    if undrained(client) then return 'BARRIER' end
     return nil
   end
   -- The member that it is a holder of may be dead and not noticed yet: NO_GRACE would be final for the client.

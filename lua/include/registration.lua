@@ -3,12 +3,12 @@
 local function registration(client)
   local r = redis.call('HMGET', derived('client', client), 'owner', 'generation', 'adapter', 'state', 'ttl',
     'remote_addr', 'registered_at', 'last_seen', 'previous', 'verifier', 'principal', 'request', 'due',
-    'copied', 'lost_owner', 'lost_generation')
+    'copied', 'left')
   if not r[1] then return nil end
   return {
     owner = r[1], generation = tonumber(r[2]), adapter = r[3], state = r[4], ttl = tonumber(r[5]),
     remote_addr = r[6], registered_at = tonumber(r[7]), last_seen = tonumber(r[8]), previous = r[9] or '',
     verifier = r[10] or '', principal = r[11] or '', request = r[12] or '', due = tonumber(r[13] or 0),
-    copied = r[14] or nil, lost_owner = r[15], lost_generation = r[16],
+    copied = tonumber(r[14] or ''), left = r[15] or '',
   }
 end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator import BarrierPending, GraceState
+from coordinator import BarrierPending, GraceState, errors
 from tests.world import GRACE, Player, World, all_released
 
 LAPSE = 9.5
@@ -186,3 +186,77 @@ def test_12_a_node_lost_inside_a_period_is_not_drained_before_the_lift(world: Wo
     world.settle()
     assert n3.view().state is GraceState.NORMAL
     assert n3.released() == []
+
+
+@pytest.mark.parametrize("how", ["its next node dies too", "it had moved on alive"])
+def test_11_a_forfeit_covers_what_a_client_brought_from_earlier_nodes(world: World, how: str) -> None:
+    """It locked at n1, then at n2: when n2's period ends without it, both are freed."""
+    n1, n2, n3, n4 = (world.node(f"n{i}") for i in (1, 2, 3, 4))
+    n1.register("c")
+    n1.lock("c")
+    there = n2.register("c")
+    world.settle()
+    n2.lock("c")
+    n3.register("d")
+    n3.lock("d")
+    if how == "it had moved on alive":
+        n3.register("c")
+        n2.crash()
+    else:
+        n2.crash()
+        world.pass_time(LAPSE)
+        n3.register("c")
+        n3.crash()
+        world.pass_time(LAPSE)
+        n4.register("c")
+    world.pass_time(LAPSE + 2 * GRACE)
+    assert n1.view().state is GraceState.NORMAL
+    forfeited = [release for node in (n1, n3, n4) for release in node.releases if release.client_id == "c"]
+    assert [(r.owner, r.generation, r.reason) for r in forfeited] == [(n2.owner, there.generation, "forfeited")]
+
+
+def test_11_a_right_left_at_a_hung_node_is_forfeited_with_what_was_locked_since(world: World) -> None:
+    """An operator ended n2's period before it was in force; n1, which c had left, is lost after that: c stays out."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    n2.register("c")
+    n2.lock("c")
+    n2.crash()
+    world.jump(2)
+    for node in (n1, n3):
+        node.run(node.node.renew())
+    n1.crash()  # before it has heard of the move
+    world.pass_time(LAPSE - 1.5)
+    assert n3.view().state is GraceState.ACTIVE
+    n3.register("c")
+    n3.run(n3.node.end_grace("test", None))
+    world.reach(world.gone_at(n1) + 1)
+    n3.run(n3.node.advance())
+    assert n3.view().state is GraceState.NORMAL
+    n3.run(n3.node.evict([n1.owner]))
+    n3.listen()
+    n3.run(n3.node.renew())
+    assert n3.view().in_force
+    with pytest.raises(BarrierPending):  # what n2's forfeit covers is not known before the drain
+        n3.admit("c")
+    world.settle()
+    with pytest.raises((errors.ReclaimRefused, errors.NoGrace)):
+        n3.admit("c")
+
+
+def test_11_a_client_back_at_a_node_has_no_newer_right_than_before(world: World) -> None:
+    """From n1 to n2, which dies, and back: what it had at n1 goes with n2's forfeit; no entry at n1 revives it."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    n2.register("c")
+    n2.lock("c")
+    n2.crash()
+    n1.register("c")  # before it has heard of the move
+    world.pass_time(LAPSE + GRACE + LAPSE)
+    assert n3.view().state is GraceState.NORMAL
+    assert [r for r in all_released(world) if r[0] == "c"] == [("c", "forfeited")]
+    assert not n1.view_of("c").holder
+    n1.lock("c")
+    assert n1.view_of("c").holder

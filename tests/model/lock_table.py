@@ -39,8 +39,8 @@ class LockTable:
         """Ask `forgotten` whether the locks of an owner block no more."""
         self.locks: list[Lock] = []
         self.forgotten = forgotten
-        self.owed: set[tuple[bytes, str]] = set()
-        """Rights that were forfeited (client, owner) and not released yet."""
+        self.owed: dict[tuple[bytes, str], tuple[int, list[Lock]]] = {}
+        """Rights that were forfeited (client, owner) and not released yet: up to which generation, which locks."""
 
     def of(self, client: bytes) -> list[Lock]:
         """Return the locks that a client rightly believes it has."""
@@ -77,19 +77,19 @@ class LockTable:
         """Undo an insert, or unlock."""
         self.locks = [other for other in self.locks if other is not lock]
 
-    def end(self, client: bytes, owner: str | None) -> None:
-        """Note that a client's right is over, under one owner or altogether."""
+    def end(self, client: bytes, upto: int | None) -> None:
+        """Note that a client's right is over, up to a generation or altogether."""
         for lock in self.locks:
-            if lock.client == client and (owner is None or lock.owner == owner):
+            if lock.client == client and (upto is None or lock.generation <= upto):
                 lock.rightful = False
 
-    def forfeit(self, client: bytes, owner: str) -> None:
+    def forfeit(self, client: bytes, owner: str, upto: int) -> None:
         """Note a right that must be released: what was not reclaimed under any dead owner, for a restored roster."""
-        self.owed.add((client, owner))
+        mine = [lock for lock in self.locks if lock.client == client]
         if ":restored:" in owner:
-            for lock in self.locks:
-                if lock.client == client and self.forgotten(lock.home):
-                    lock.rightful = False
+            for lock in mine:
+                lock.rightful = lock.rightful and not self.forgotten(lock.home)
+        self.owed[client, owner] = upto, [lock for lock in mine if lock.confirmed and not lock.rightful]
 
     def move(self, client: bytes, old: str, new: str) -> None:
         """Let a client's locks live on at its new node."""
@@ -113,7 +113,9 @@ class LockTable:
 
     def acknowledged(self, client: bytes, release: Release, rosters: set[str]) -> None:
         """Note that a release was done: what it covers is owed no more."""
-        for who, owner in list(self.owed):
+        for (who, owner), (upto, locks) in list(self.owed.items()):
             named = release.owner == owner or (release.owner is None and owner in rosters)
-            if who == client and named:
-                self.owed.discard((who, owner))
+            if who == client and (named or upto <= (release.generation or 0)):
+                del self.owed[who, owner]
+                kept = [lock for lock in locks if lock in self.locks]
+                need(not kept, f"6: {release} was done, and {kept} were forfeited with it")

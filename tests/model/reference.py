@@ -45,8 +45,10 @@ class Registration:
     request: str
     state: str = "live"
     verifier: bytes = b""
-    copied: str = ""
-    """Owner of the right that its own is a copy of."""
+
+
+PRESENT = 0
+"""The generation of a right that is its client's present registration's."""
 
 
 @dataclass
@@ -57,8 +59,8 @@ class Reference:
     limit: int
     members: dict[str, Member] = field(default_factory=dict)
     fenced: set[str] = field(default_factory=set)
-    holders: dict[str, set[bytes]] = field(default_factory=dict)
-    """Of members, of lost owners, of orphans."""
+    holders: dict[str, dict[bytes, int]] = field(default_factory=dict)
+    """Of members, of lost owners, of orphans: each client with the generation up to which its right there goes."""
     lost: set[str] = field(default_factory=set)
     orphans: set[str] = field(default_factory=set)
     reclaimed: set[bytes] = field(default_factory=set)
@@ -78,16 +80,23 @@ class Reference:
     generation: int = 0
     reclaim_until: int = 0
     cap: int = 0
-    on_end: Callable[[bytes, str | None], None] = lambda *_: None
-    """Told that a client's right is over: under one owner, or (None) altogether."""
+    on_end: Callable[[bytes, int | None], None] = lambda *_: None
+    """Told that a client's right is over: up to a generation, or (None) altogether."""
     on_move: Callable[[bytes, str, str], None] = lambda *_: None
-    on_forfeit: Callable[[bytes, str], None] = lambda *_: None
+    on_forfeit: Callable[[bytes, str, int], None] = lambda *_: None
 
     # -- sets ---------------------------------------------------------------------------------------------------------
 
-    def held(self, owner: str) -> set[bytes]:
+    def held(self, owner: str) -> dict[bytes, int]:
         """Return the holders under an owner."""
-        return self.holders.setdefault(owner, set())
+        return self.holders.setdefault(owner, {})
+
+    def right(self, client: bytes, owner: str) -> int:
+        """Return up to which generation a client's right under an owner goes."""
+        reg, generation = self.clients.get(client), self.held(owner)[client]
+        if ":restored:" in owner and reg is not None:
+            return min(generation, reg.generation - 1)
+        return generation if generation != PRESENT or reg is None else reg.generation
 
     def expected(self) -> set[bytes]:
         """Return who may reclaim."""
@@ -182,8 +191,9 @@ class Reference:
         need(not self.missing(self.r2, tight), "1: lifted before the closing barrier")
         for owner in self.lost:
             for client in self.held(owner):
-                self.on_forfeit(client, owner)
-                self.on_end(client, owner)
+                upto = self.right(client, owner)
+                self.on_end(client, upto)
+                self.on_forfeit(client, owner, upto)
         gone = self.expected()
         self.orphans |= self.lost
         self.lost, self.open, self.asked = set(), set(), set()
@@ -207,7 +217,7 @@ class Reference:
 
     def _forget(self, client: bytes) -> None:
         for owner in (*self.lost, *self.members):
-            self.held(owner).discard(client)
+            self.held(owner).pop(client, None)
         self._end_if_nothing_left([client])
 
     def _end_if_nothing_left(self, clients: Iterable[bytes]) -> None:
@@ -223,17 +233,20 @@ class Reference:
         elif any(reg.owner == owner for reg in self.clients.values()):
             (self.lost if self.active else self.orphans).add(owner)
 
-    def _attach(self, client: bytes, old: Registration, owner: str) -> str:
-        """Let a registration live on here; return the owner whose right its own is a copy of."""
-        if old.owner == owner or old.owner not in self.members:
-            return old.copied
+    def _attach(self, client: bytes, old: Registration, owner: str) -> None:
+        """Let a registration live on here."""
+        if old.owner == owner:
+            return
+        there = self.held(old.owner)
+        if client in there and there[client] == PRESENT and (old.state == "live" or old.owner not in self.members):
+            there[client] = old.generation
+        if old.owner not in self.members:
+            return
         self.on_move(client, old.owner, owner)
-        if client in self.held(old.owner):
-            self.held(owner).add(client)
-            if old.state == "live":
-                return old.copied or old.owner
-            self.held(old.owner).discard(client)
-        return old.copied
+        if client in there:
+            self.held(owner)[client] = there[client]
+            if old.state != "live":
+                del there[client]
 
     def may_reclaim(self, client: bytes, owner: str, *, admission: bool) -> str:
         """Return the status that the protocol asks for (section 5, reclaim_admit)."""
@@ -243,7 +256,8 @@ class Reference:
         if reg.owner != owner:
             return "MOVED"
         if client in self.expected():
-            return "" if self.in_force and not (admission and self.closing) else "BARRIER"
+            undrained = any(client in self.held(orphan) for orphan in self.orphans)
+            return "" if self.in_force and not undrained and not (admission and self.closing) else "BARRIER"
         if any(client in self.held(member) for member in self.members if member != owner):
             return "BARRIER"
         if client in self.reclaimed:
@@ -298,7 +312,7 @@ class Reference:
             elif word == b"EXPECTED":
                 need(not any(client in self.held(owner) for owner in self.members), "a live holder became a leftover")
                 if client not in self.expected():
-                    self.held(roster).add(client)
+                    self.held(roster)[client] = self.generation
         if clients:
             self.asked.add(roster)
         if str(args[1]) != "1":
@@ -316,10 +330,9 @@ class Reference:
             need(word.decode() == wanted, f"2, 5: complete answered {word!r}, the protocol says {wanted}")
             if wanted == "COMPLETED":
                 for roster in self.lost:
-                    self.held(roster).discard(client)
+                    self.held(roster).pop(client, None)
                 self.reclaimed.add(client)
-                self.held(owner).add(client)
-                self.clients[client].copied = ""
+                self.held(owner)[client] = PRESENT
 
     def _groups(self, args: tuple[Any, ...], size: int, answers: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
         for i, answer in enumerate(answers):
@@ -339,15 +352,14 @@ class Reference:
                 need(old is None and taken >= self.limit, "7: refused at a limit that is not reached")
             if status != "REGISTERED" or (old and old.request == request and old.owner == owner):
                 continue
-            copied = ""
             if old is not None:
                 need(not self._being_released(client, old), "6: registered while its release is under way")
                 if old.verifier and verifier and old.verifier != verifier:
                     self._forget(client)
-                copied = self._attach(client, old, owner)
+                self._attach(client, old, owner)
             self.clients[client] = Registration(
                 owner, self._new(int(answer[1])), adapter, int(ttl), request,
-                verifier=verifier or (old.verifier if old else b""), copied=copied,
+                verifier=verifier or (old.verifier if old else b""),
             )  # fmt: skip
 
     def _being_released(self, client: bytes, reg: Registration) -> bool:
@@ -361,7 +373,7 @@ class Reference:
             old = self.clients.get(client)
             if answer[0] == b"CANCELLED" and old is not None and old.request != request:
                 need(old.state == "deferred", "a cancel of what is not deferred")
-                old.copied = self._attach(client, old, owner)
+                self._attach(client, old, owner)
                 old.owner, old.generation, old.state = owner, self._new(int(answer[1])), "live"
                 old.request = request
 
@@ -372,7 +384,7 @@ class Reference:
                 need(status == "UNKNOWN", "a disconnect of nobody")
             elif reg.owner != owner:
                 need(status == "MOVED", "a disconnect of another node's registration")
-                self.held(owner).discard(client)
+                self.held(owner).pop(client, None)
                 self._end_if_nothing_left([client])
             elif int(generation) not in {0, reg.generation}:
                 need(status == "MOVED", "a disconnect of an older generation")
@@ -399,14 +411,13 @@ class Reference:
             mine = reg is not None and (reg.owner, reg.generation) == (owner, int(generation))
             need((word == b"HELD") == (live and mine), "a hold without its registration, or refused with it")
             if word == b"HELD" and reg is not None:
-                self.held(owner).add(client)
-                reg.copied = ""
+                self.held(owner)[client] = PRESENT
 
     def _client_drop(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
         for (client, _), word in self._groups(args, 2, reply.data):
             reg = self.clients.get(client)
             if word == b"DROPPED" or reg is None or reg.owner != owner:
-                self.held(owner).discard(client)
+                self.held(owner).pop(client, None)
                 self._end_if_nothing_left([client])
 
     def _client_revoke(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
@@ -447,7 +458,7 @@ class Reference:
         if self.active:
             need(found.reclaimed == self.reclaimed, "reclaimed clients differ")
         for owner in {*self.members, *self.lost, *found.holders}:
-            here, there = self.held(owner), found.holders.get(owner, set())
+            here, there = set(self.held(owner)), found.holders.get(owner, set())
             need(here == there, f"8: holders of {owner} differ: {here ^ there}")
         mine = {client: (reg.owner, reg.generation, reg.state) for client, reg in self.clients.items()}
         need(mine == found.clients, "registrations differ")
@@ -459,13 +470,14 @@ class Reference:
         """Take over which clients a drain took from an orphan: which ones come first is Redis' choice."""
         for owner in list(self.orphans):
             left = found.holders.get(owner, set())
-            need(left <= self.held(owner), "an orphan won a holder")
-            for client in self.held(owner) - left:
-                reg = self.clients.get(client)
-                if reg is not None and reg.owner != owner and reg.copied == owner:
-                    self.held(reg.owner).discard(client)
-                    reg.copied = ""
-            drained, self.holders[owner] = self.held(owner) - left, set(left)
+            need(left <= set(self.held(owner)), "an orphan won a holder")
+            drained = set(self.held(owner)) - left
+            for client in drained:
+                upto = self.right(client, owner)
+                del self.held(owner)[client]
+                for other in (*self.members, *self.lost):
+                    if client in self.held(other) and 0 < self.right(client, other) <= upto:
+                        del self.held(other)[client]
             self._end_if_nothing_left(drained)
             if owner not in found.orphans:
                 need(not left, "an orphan was given up before it was drained")
