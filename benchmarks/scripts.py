@@ -74,7 +74,7 @@ class Population:
         yield "node_renew", self.cost(nodes.renew(keys, head, node.lease.acked) for _ in range(SAMPLES))
         yield "client_register, new", self.cost(register(new, ttl=30))
         yield "client_unregister", self.cost(clients.unregister(keys, head, [(one, 0)], 10_000) for one in new)
-        start = grace.start(keys, head, "other", new, "request", more=False, if_empty="wait", reason="bench")
+        start = grace.start(keys, head, "other", new, "request", more=False, if_empty="wait", reason=b"bench")
         yield "grace_start, a roster of 30", self.cost_undone(start)
 
         self.home.crash()
@@ -89,7 +89,7 @@ class Population:
         yield "client_register, of a lost owner", self.cost(register(moving))
         yield "reclaim_admit", self.cost(grace.admit(keys, head, one) for one in moving)
         yield "reclaim_complete", self.cost(grace.complete(keys, head, [one], idle=False) for one in moving)
-        end = grace.end(keys, head, 0, "bench", "request")
+        end = grace.end(keys, head, 0, b"bench", "request")
         yield "grace_end, with the lift", self.cost_undone(end)
         self.world.run(end)
         yield "orphan_drain, 2 clients", self.cost(releases.drain(keys, head, 2) for _ in range(SAMPLES))

@@ -113,7 +113,7 @@ class AsyncCoordinator(Face):
         # More at once would only grow old in the queue, until their `not_after` refuses them.
         self._slots = asyncio.Semaphore(2 * redis_aio.PIPELINE_MAX)
         super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
-        self._connector = redis_io.Connector(redis, self._settings)
+        self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=True)
         self._channel: redis_aio.AsyncChannel | None = None
         self._channels: list[redis_aio.AsyncChannel | redis_aio.AsyncEvents] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -252,10 +252,11 @@ class AsyncCoordinator(Face):
         try:
             yield grant
             grant.confirm()
+            outcomes = await self._run(self._node.complete([raw]))
         except BaseException:
             self._node.stop_reclaiming(raw)
             raise
-        only(await self._run(self._node.complete([raw])))
+        only(outcomes)
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
@@ -280,7 +281,12 @@ class AsyncCoordinator(Face):
                 return  # the claim runs out and comes due elsewhere
             task = asyncio.create_task(self._work(claim), name=f"release-{self._node.name}")
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("%s was ended by %r: its client comes due again when the claim runs out", task.get_name(), error)
 
     async def _work(self, claim: Claim) -> None:
         _own.set(asyncio.current_task())
@@ -291,6 +297,9 @@ class AsyncCoordinator(Face):
         except Exception:
             log.exception("release of %r failed and is tried again", claim.release.client_id)
             finish = self._keeper.failed
+        except BaseException:  # cancelled, or the loop is to end: it is not renewed, and comes due again
+            self._keeper.forget(claim)
+            raise
         else:
             finish = self._keeper.done
         try:

@@ -114,11 +114,11 @@ def registering(given: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def generation_or_0(generation: int | None) -> int:
-    """Return a generation for the scripts, 0 for None; raise InvalidArgument when it is none."""
-    if generation is None:
+def number_or_0(what: str, number: int | None) -> int:
+    """Return a generation or an epoch for the scripts, 0 for None; raise InvalidArgument when it is none."""
+    if number is None:
         return 0
-    if not isinstance(generation, int) or isinstance(generation, bool) or generation < 1:
-        msg = f"generation={generation!r} must be a whole number of at least 1"
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number < 2**53:
+        msg = f"{what}={number!r} must be a whole number from 1 to 2^53 - 1"
         raise errors.InvalidArgument(msg)
-    return generation
+    return number

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
@@ -118,11 +117,14 @@ class Keeper:
             yield from self._tolerate(self._drain())
 
     def _duties(self) -> Flow[None]:
-        """Do what there is to do, a batch at a time: however much it is, the heartbeat goes before what is left."""
+        """Do what there is to do: first what callbacks that run wait for, then the rest, a batch at a time.
+
+        However much that is, the heartbeat goes before what is left.
+        """
+        yield from self._renew_claims()
         for batch in (self._audit, self.node.drop_moved, self._claim):
             while (yield from batch()) and self.node.now() < self._beat_at:
                 pass
-        yield from self._renew_claims()
 
     def _audit(self) -> Flow[bool]:
         """Look after the next clients, when events may have been missed; tell whether there are more."""
@@ -172,7 +174,7 @@ class Keeper:
         node.take_due(next_due, mark)
         if claims:
             node.on_claims(claims, asked)
-        return bool(claims)
+        return True  # what is due is asked for until nothing is
 
     def _may_claim(self) -> bool:
         """Tell whether something is due some time, and workers have room for it."""
@@ -190,36 +192,40 @@ class Keeper:
         """Tell whether a worker may start on a claim: not when it may have run out while it was queued."""
         if self.claims.get(claim.name) is claim and self.node.now() < self._good_until[claim.name]:
             return True
-        self._forget(claim)
+        self.forget(claim)
         return False
 
-    def _forget(self, claim: releases.Claim) -> releases.Claim:
-        """End the work on a claim; return it with its present token."""
+    def forget(self, claim: releases.Claim) -> releases.Claim:
+        """End the work on a claim, which runs out unless it is acknowledged; return it with its present token."""
         self._good_until.pop(claim.name, None)
         self.node.wake()
         return self.claims.pop(claim.name, claim)
 
     def _renew_claims(self) -> Flow[None]:
-        """Extend the claims of callbacks that still run, the oldest first; the heartbeat goes before."""
-        node = self.node
-        seconds = node.settings.claim_seconds
-        for name, good_until in sorted(self._good_until.items(), key=itemgetter(1)):
-            claim, asked = self.claims.get(name), node.now()
-            if claim is None or good_until - asked > seconds / 3 or asked >= self._beat_at:
-                continue
-            if (yield from self._renew_claim(claim, seconds)):
-                self._good_until[name] = asked + CLAIM_STOP_FRACTION * seconds
+        """Extend the claims of callbacks that still run, before half of their time is left."""
+        seconds, asked = self.node.settings.claim_seconds, self.node.now()
+        ending = [claim for claim in list(self.claims.values()) if self._is_ending(claim, asked + seconds / 2)]
+        if not ending:
+            return
+        for claim, renewed in zip(ending, (yield from self._extend(ending, seconds)), strict=True):
+            if self.claims.get(claim.name) is not claim:
+                continue  # its worker was done meanwhile
+            if renewed:
+                self._good_until[claim.name] = asked + CLAIM_STOP_FRACTION * seconds
             else:
-                self._forget(claim)
+                self.forget(claim)
 
-    def _renew_claim(self, claim: releases.Claim, seconds: float) -> Flow[bool]:
+    def _is_ending(self, claim: releases.Claim, by: float) -> bool:
+        return self._good_until.get(claim.name, by + 1) <= by
+
+    def _extend(self, claims: list[releases.Claim], seconds: float) -> Flow[list[bool]]:
         node = self.node
-        return node.ask(lambda head: releases.renew(node.keys, head, claim, milliseconds(seconds)))
+        return node.ask(lambda head: releases.renew(node.keys, head, claims, milliseconds(seconds)))
 
     def done(self, claim: releases.Claim) -> Flow[None]:
         """Acknowledge: the callback has freed everything. What stays unacknowledged comes due again."""
         node = self.node
-        claim = self._forget(claim)
+        claim = self.forget(claim)
         acked = yield from node.ask(lambda head: releases.ack(node.keys, head, claim, node.settings.adapters))
         self._failures.pop(claim.name, None)
         node.metrics.release(claim.release.adapter, claim.release.reason, "done" if acked else "stale")
@@ -227,9 +233,9 @@ class Keeper:
     def failed(self, claim: releases.Claim) -> Flow[None]:
         """Give a release back whose callback raised: it comes due again after a backoff, here or elsewhere."""
         node = self.node
-        claim = self._forget(claim)
+        claim = self.forget(claim)
         failures = self._failures[claim.name] = self._failures.get(claim.name, 0) + 1
         wait = min(BACKOFF_MIN_SECONDS * 2 ** (failures - 1), BACKOFF_MAX_SECONDS)
         node.metrics.release(claim.release.adapter, claim.release.reason, "failed")
-        yield from self._renew_claim(claim, wait)
+        yield from self._extend([claim], wait)
         node.due_at(node.lease.state.clock_ms + milliseconds(wait))

@@ -23,7 +23,7 @@ DELETED_BY = {
     "releases": "release_ack",
     "ending": "release_ack",
     "orphans": "orphan_drain",
-    "node": "by its TTL, which it has once it is no member; a restored roster's also by orphan_drain",
+    "node": "by its TTL, which it has once it is no member; a restored roster's by orphan_drain",
     "clients": "release_ack, orphan_drain",
     "holders": "client_drop, release_claim, orphan_drain",
     "client": "release_ack; has a TTL while its disconnect waits",

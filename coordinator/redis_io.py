@@ -5,7 +5,7 @@ Only this module and its asyncio twin, redis_aio.py, import redis.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
 import redis.asyncio
@@ -17,7 +17,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from coordinator import errors
-from coordinator.calls.base import Reply, read
+from coordinator.calls.base import Reply, read, text
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -115,13 +115,26 @@ class Connector:
 
     def __init__(self, client: redis.Redis | redis.asyncio.Redis, settings: Settings) -> None:
         """Take the class and arguments of the client's pool, without its retry."""
-        self._pool: Any = client.connection_pool
+        self._pool: Any = getattr(client, "connection_pool", None)
         self._settings = settings
+        self._asynchronous = isinstance(self._pool, redis.asyncio.ConnectionPool)
+        if not self._asynchronous and not isinstance(self._pool, redis.ConnectionPool):
+            msg = f"redis={client!r:.80} must be a redis.Redis or redis.asyncio.Redis (one server, or by Sentinel)"
+            raise errors.InvalidArgument(msg)
+
+    def checked(self, *, asynchronous: bool) -> Self:
+        """Return itself; raise InvalidArgument when the client is of the other kind."""
+        if asynchronous != self._asynchronous:
+            wanted = (
+                "AsyncCoordinator takes a redis.asyncio.Redis" if asynchronous else "Coordinator takes a redis.Redis"
+            )
+            msg = f"{wanted}: give this client to the other of the two"
+            raise errors.InvalidArgument(msg)
+        return self
 
     def pool(self, *, timeout: float) -> Any:
         """Return a new pool whose reads time out after `timeout` seconds."""
-        asynchronous = isinstance(self._pool, redis.asyncio.ConnectionPool)
-        retry = redis.asyncio.retry.Retry if asynchronous else Retry
+        retry = redis.asyncio.retry.Retry if self._asynchronous else Retry
         arguments = dict(self._pool.connection_kwargs)
         arguments.update(
             protocol=2,
@@ -206,8 +219,8 @@ def events_of(raw: Any) -> list[Event]:
     events = []
     for identifier, fields in raw[0][1] if raw else ():
         pairs = iter(fields)
-        event = {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
-        events.append((identifier.decode(), event["kind"].decode(), event))
+        event = {text(name): value for name, value in zip(pairs, pairs, strict=True)}
+        events.append((text(identifier), text(event.get("kind", b"")), event))
     return events
 
 

@@ -76,7 +76,7 @@ class Coordinator(Face):
         self._woken = threading.Event()
         self._stopped = threading.Event()
         super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
-        self._connector = redis_io.Connector(redis, self._settings)
+        self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=False)
         self._channel: redis_io.Channel | None = None
         self._threads: list[threading.Thread] = []
         self._channels: list[redis_io.Channel] = []
@@ -218,10 +218,11 @@ class Coordinator(Face):
         try:
             yield grant
             grant.confirm()
+            outcomes = self._run(self._node.complete([raw]))
         except BaseException:
             self._node.stop_reclaiming(raw)
             raise
-        only(self._run(self._node.complete([raw])))
+        only(outcomes)
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
-from coordinator.face import generation_or_0, only, registering
+from coordinator.face import number_or_0, only, registering
 from coordinator.flows import Grant
 from coordinator.values import (
     ClientRegistration,
@@ -53,7 +53,7 @@ class Grace:
 
         Raises NoGrace, or StaleEpoch if `if_epoch` is not the present epoch. One round trip; a repeat is safe.
         """
-        self._run(self._node.end_grace(reason, if_epoch))
+        self._run(self._node.end_grace(reason, number_or_0("if_epoch", if_epoch)))
 
     def check(self, operation: Operation) -> Verdict:
         """Decide locally whether an operation may go on; no I/O, no lock, nothing allocated when allowed."""
@@ -155,7 +155,7 @@ class Clients:
 
         Without a generation: whichever registration this node has. Raises RegistrationRefused. One round trip.
         """
-        pair = (client_bytes(client), generation_or_0(generation))
+        pair = (client_bytes(client), number_or_0("generation", generation))
         gone: Unregistered = only(self._run(self._node.unregister([pair])))
         return gone
 

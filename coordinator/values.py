@@ -9,6 +9,7 @@ from enum import Enum
 from coordinator import errors
 
 CLIENT_ID_MAX_BYTES = 1024
+TEXT_MAX_BYTES = 256
 NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -39,7 +40,7 @@ class Reason(str, Enum):
 def client_bytes(client: str | bytes) -> bytes:
     """Return the id as bytes; refuse one that is empty, too long or of another type."""
     if isinstance(client, str):
-        raw = client.encode("utf-8", "surrogateescape")
+        raw = _utf8("client id", client)
     elif isinstance(client, bytes):
         raw = client
     else:
@@ -49,6 +50,22 @@ def client_bytes(client: str | bytes) -> bytes:
         msg = f"client id {client[:40]!r} has {len(raw)} bytes; it must have 1 to {CLIENT_ID_MAX_BYTES}"
         raise errors.InvalidArgument(msg)
     return raw
+
+
+def text_bytes(what: str, text: str) -> bytes:
+    """Return a text for people as bytes; refuse one that is too long or of another type."""
+    if not isinstance(text, str) or len(raw := _utf8(what, text)) > TEXT_MAX_BYTES:
+        msg = f"{what}={text!r:.60} must be a string of at most {TEXT_MAX_BYTES} bytes"
+        raise errors.InvalidArgument(msg)
+    return raw
+
+
+def _utf8(what: str, text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        msg = f"{what} {text[:40]!r} cannot be written as UTF-8: {error.reason}"
+        raise errors.InvalidArgument(msg) from error
 
 
 def client_str(client: bytes) -> str:

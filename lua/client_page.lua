@@ -1,4 +1,5 @@
--- client_page: a page of the clients that occupy places of an adapter. Read-only; may repeat, never misses.
+-- client_page: a page of the clients that occupy places of an adapter; may repeat, never misses. Changes nothing but
+-- the clock.
 -- ARGV[7]  adapter   str    adapter
 -- ARGV[8]  cursor    str    0 to begin, then what the last page answered
 -- ARGV[9]  count     int    about so many, 1 to 200

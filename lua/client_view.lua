@@ -1,4 +1,4 @@
--- client_view: the records of clients. Read-only.
+-- client_view: the records of clients. Changes nothing but the clock.
 -- ARGV[..] client    bytes  1 to 200 client ids
 -- Returns  a group per client, empty when there is no record: owner, generation, adapter, state, ttl, remote address,
 --          registered at, last seen, 1 if it is a holder under a member or a lost owner

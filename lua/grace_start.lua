@@ -57,10 +57,10 @@ for i = FIRST, #ARGV do
 end
 local record = derived('node', roster)
 if redis.call('EXISTS', record) == 0 then
-  -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it.
+  -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it. The record
+  -- stays until orphan_drain has done so.
   redis.call('HSET', record, 'generation', int(next_generation(scope)))
   keep_generations(scope)
-  redis.call('PEXPIRE', record, int(scope.retention))
 end
 if #words > 0 then redis.call('HSET', record, 'asked', 1) end
 if not more then

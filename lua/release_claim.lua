@@ -26,7 +26,7 @@ local function home_first(owner, at)
 end
 
 commit(scope)
-local claimed, ended, next_at = {}, {}, 0
+local claimed, ended, next_at, put_back = {}, {}, 0, 0
 local names = redis.call('ZRANGEBYSCORE', key.due, '-inf', int(scope.clock), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #names, 2 do
   local name, at = names[i], tonumber(names[i + 1])
@@ -35,6 +35,7 @@ for i = 1, #names, 2 do
   if entry.reason == 'disconnect' and not entry.claimed and redis.call('SISMEMBER', key.lost, owner) == 1 then
     -- Its client may still reclaim: back to the period's end, where the orphan's drain takes it over.
     redis.call('ZADD', key.due, int(math.max(scope.cap, scope.clock + 1)), name)
+    put_back = put_back + 1
   elseif home_first(owner, at) then
     if next_at == 0 or at + prefer < next_at then next_at = at + prefer end
   else
@@ -49,6 +50,6 @@ forget_right(ended)
 -- The next one for this caller: one left to its home node for now, or the first that is not due yet.
 local later = redis.call('ZRANGEBYSCORE', key.due, '(' .. int(scope.clock), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 if later[2] and (next_at == 0 or tonumber(later[2]) < next_at) then next_at = tonumber(later[2]) end
-if #names == 2 * limit and #claimed > 0 then next_at = scope.clock end
+if #names == 2 * limit and #claimed + put_back > 0 then next_at = scope.clock end
 advance(scope, false)
 return reply(scope, 'CLAIMED', next_at, unpack(claimed))

@@ -1,4 +1,5 @@
--- roster_page: a page of the clients that may still reclaim, or of those that did. Read-only; may repeat, never misses.
+-- roster_page: a page of the clients that may still reclaim, or of those that did; may repeat, never misses. Changes
+-- nothing but the clock.
 -- ARGV[7]  which     str    expected or reclaimed
 -- ARGV[8]  roster    str    empty to begin, then what the last page answered
 -- ARGV[9]  cursor    str    0 to begin, then what the last page answered

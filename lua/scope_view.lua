@@ -1,4 +1,4 @@
--- scope_view: the whole picture, exact. Read-only.
+-- scope_view: the whole picture, exact. Changes nothing but the clock.
 -- ARGV[..] adapter   str    adapters to count
 -- Returns  remaining rights, reclaimed clients, in force since, started at, reason, summary of the last period
 --          (epoch, reason, started, duration, reclaimed, forfeited), whom the barrier waits for, up to 10 clients

@@ -90,8 +90,9 @@ class Scope:
     def _owners(self) -> Iterator[str]:
         members, rosters = set(self.fixed("members")), set(self.fixed("lost")) | set(self.fixed("orphans"))
         for owner, _ in self.derived("node"):
-            if (self.ttl["node", owner] == NO_TTL) is not (owner in members):
-                yield f"node:{owner!r} has a TTL of {self.ttl['node', owner]}, member: {owner in members}"
+            needed = owner in members or (b":restored:" in owner and owner in rosters)
+            if (self.ttl["node", owner] == NO_TTL) is not needed:
+                yield f"node:{owner!r} has a TTL of {self.ttl['node', owner]}, needed: {needed}"
         for kind in ("clients", "holders"):
             for owner, _ in self.derived(kind):
                 if owner not in members and owner not in rosters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tools import keyspace, mutants, sync_twin
+from tools import keyspace, mutants
 
 DOCS = mutants.ROOT / "docs"
 RECORD = DOCS / "track-record.md"
@@ -19,4 +19,3 @@ def record(text: str) -> str:
 if __name__ == "__main__":
     (DOCS / "keyspace.md").write_text(keyspace.page(), encoding="utf-8")
     RECORD.write_text(record(RECORD.read_text(encoding="utf-8")), encoding="utf-8")
-    sync_twin.TWIN.write_text(sync_twin.synchronous(sync_twin.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")

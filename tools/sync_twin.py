@@ -34,3 +34,7 @@ def synchronous(text: str) -> str:
         command = [*tool, "--quiet", "--stdin-filename", str(TWIN), "-"]
         text = subprocess.run(command, input=text, capture_output=True, check=True, text=True).stdout
     return text
+
+
+if __name__ == "__main__":  # by itself: with an old twin the package may not even be importable
+    TWIN.write_text(synchronous(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")

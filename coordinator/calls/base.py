@@ -27,9 +27,14 @@ _HEAD_LENGTH = 11
 class Reply:
     """A parsed reply: status word, common head, and the script's own data."""
 
+    script: Script
     status: str
     state: State
     data: tuple[Any, ...]
+
+    def refused(self, word: bytes, data: tuple[Any, ...] = ()) -> errors.CoordinatorError | None:
+        """Return the error that the status of one item means; None when it is no refusal."""
+        return refusal(_status(self.script, word), self.state, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,7 @@ def read(script: Script, raw: object) -> Reply:
     """Parse a raw reply; raise ContractBroken when it is none of this script's."""
     if not isinstance(raw, list) or len(raw) < _HEAD_LENGTH:
         raise _foreign(script.name, raw)
-    status = text(raw[0])
-    if status not in script.statuses:
-        msg = f"{script.name}: status {status!r} is none of {', '.join(script.statuses)}"
-        raise errors.ContractBroken(msg)
+    status = _status(script, raw[0])
     try:
         state = State(
             clock_ms=int(raw[1]),
@@ -91,7 +93,15 @@ def read(script: Script, raw: object) -> Reply:
         )
     except (ValueError, TypeError) as error:
         raise _foreign(script.name, raw) from error
-    return Reply(status, state, tuple(raw[_HEAD_LENGTH:]))
+    return Reply(script, status, state, tuple(raw[_HEAD_LENGTH:]))
+
+
+def _status(script: Script, word: bytes) -> str:
+    status = text(word)
+    if status not in script.statuses:
+        msg = f"{script.name}: status {status!r} is none of {', '.join(script.statuses)}"
+        raise errors.ContractBroken(msg)
+    return status
 
 
 def refusal(  # noqa: C901, PLR0911, PLR0912  (a table, one line of it per status)

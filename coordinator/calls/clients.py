@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from coordinator.calls.base import Call, Reply, call, check, refusal, text
+from coordinator.calls.base import Call, Reply, call, check, text
 from coordinator.values import ClientRegistration, client_str
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Registering:
     client: bytes
     adapter: str
     limit: int
-    remote_addr: str
+    remote_addr: bytes
     ttl_ms: int
     verifier: bytes
     principal: bytes
@@ -60,7 +60,7 @@ def register(keys: Keys, head: Head, clients: Sequence[Registering]) -> Call[lis
             c.client,
             c.adapter,
             c.limit,
-            c.remote_addr.encode("utf-8", "surrogateescape"),
+            c.remote_addr,
             c.ttl_ms,
             c.verifier,
             c.principal,
@@ -74,8 +74,8 @@ def register(keys: Keys, head: Head, clients: Sequence[Registering]) -> Call[lis
     return call("client_register", keys, head, tuple(args), parse)
 
 
-def _registered(reply: Reply, group: Sequence[bytes | int]) -> Registered | CoordinatorError:
-    error = refusal(text(group[0]), reply.state, tuple(group[1:]))
+def _registered(reply: Reply, group: Sequence[Any]) -> Registered | CoordinatorError:
+    error = reply.refused(group[0], tuple(group[1:]))
     return error or Registered(int(group[1]), text(group[2]), int(group[3]), int(group[4]) > 0, int(group[4]) == 2)
 
 
@@ -88,8 +88,7 @@ def unregister(
     def parse(reply: Reply) -> list[Leaving | CoordinatorError]:
         check(reply)
         return [
-            refusal(text(group[0]), reply.state)
-            or Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]))
+            reply.refused(group[0]) or Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]))
             for _, group in zip(clients, reply.data, strict=True)
         ]
 
@@ -118,7 +117,7 @@ def statuses(name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...]) -
 
     def parse(reply: Reply) -> list[CoordinatorError | None]:
         check(reply)
-        return [refusal(text(word), reply.state) for _, word in zip(ids, reply.data, strict=True)]
+        return [reply.refused(word) for _, word in zip(ids, reply.data, strict=True)]
 
     return call(name, keys, head, args, parse)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator.calls.base import Call, Reply, call, check, nothing, refusal, text
+from coordinator.calls.base import Call, Reply, call, check, nothing, text
 from coordinator.values import ReclaimOutcome
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def start(  # noqa: PLR0913  (one argument per fact of the contract)
     *,
     more: bool,
     if_empty: str,
-    reason: str,
+    reason: bytes,
 ) -> Call[tuple[str, ...]]:
     """Bring up to 200 clients of this node's restored roster; the caller is tightened. A word per client."""
 
@@ -35,7 +35,7 @@ def start(  # noqa: PLR0913  (one argument per fact of the contract)
     return call("grace_start", keys, head, (node, int(more), if_empty, reason, 1, request, *clients), parse)
 
 
-def end(keys: Keys, head: Head, epoch: int, reason: str, request: str) -> Call[None]:
+def end(keys: Keys, head: Head, epoch: int, reason: bytes, request: str) -> Call[None]:
     """End the period now; the caller is tightened."""
     return call("grace_end", keys, head, (epoch, reason, 1, request), nothing)
 
@@ -64,9 +64,9 @@ def complete(
         check(reply)
         left, lifted = int(reply.data[0]), int(reply.data[1]) > 0
         return [
-            (None if word == "ALREADY" else refusal(word, reply.state))
-            or ReclaimOutcome(left, reply.state.closing, lifted, repeated=word == "ALREADY")
-            for _, word in zip(clients, map(text, reply.data[2:]), strict=True)
+            (None if word == b"ALREADY" else reply.refused(word))
+            or ReclaimOutcome(left, reply.state.closing, lifted, repeated=word == b"ALREADY")
+            for _, word in zip(clients, reply.data[2:], strict=True)
         ]
 
     return call("reclaim_complete", keys, head, (int(idle), *clients), parse)

@@ -60,14 +60,15 @@ def claim(keys: Keys, head: Head, limit: int, claim_ms: int, prefer_ms: int) -> 
     return call("release_claim", keys, head, (limit, claim_ms, prefer_ms), parse)
 
 
-def renew(keys: Keys, head: Head, claimed: Claim, claim_ms: int) -> Call[bool]:
-    """Extend a claim; False: somebody else has it now."""
+def renew(keys: Keys, head: Head, claims: Sequence[Claim], claim_ms: int) -> Call[list[bool]]:
+    """Extend up to 200 claims; False: somebody else has it now."""
+    args: tuple[bytes | str, ...] = tuple(value for claim in claims for value in (claim.name, claim.token))
 
-    def parse(reply: Reply) -> bool:
+    def parse(reply: Reply) -> list[bool]:
         check(reply)
-        return reply.status == "RENEWED"
+        return [word == b"RENEWED" for _, word in zip(claims, reply.data, strict=True)]
 
-    return call("release_renew", keys, head, (claimed.name, claimed.token, claim_ms), parse)
+    return call("release_renew", keys, head, (claim_ms, *args), parse)
 
 
 def ack(keys: Keys, head: Head, claimed: Claim, adapters: Sequence[str]) -> Call[bool]:

@@ -14,6 +14,7 @@ from coordinator.values import (
     Unregistered,
     client_bytes,
     client_str,
+    text_bytes,
 )
 
 if TYPE_CHECKING:
@@ -35,14 +36,11 @@ class ClientFlows(Core):
         principal: bytes | str | None,
     ) -> clients.Registering:
         """Check the arguments of a registration."""
-        if not isinstance(remote_addr, str) or len(remote_addr) > 256:
-            msg = f"remote_addr={remote_addr!r:.60} must be a string of at most 256 characters"
-            raise errors.InvalidArgument(msg)
         return clients.Registering(
             client_bytes(client),
             adapter,
             self.settings.limit_of(adapter),
-            remote_addr,
+            text_bytes("remote_addr", remote_addr),
             ttl_ms(ttl),
             client_bytes(verifier) if verifier else b"",
             client_bytes(principal) if principal else b"",
@@ -86,7 +84,7 @@ class ClientFlows(Core):
             ttl=item.ttl_ms / 1000,
             registered_at=answer.registered_ms / 1000,
             last_seen=self.lease.state.clock_ms / 1000,
-            remote_addr=item.remote_addr,
+            remote_addr=client_str(item.remote_addr),
             lock_count=count,
             holder=answer.holder,
             owner=self.lease.owner,

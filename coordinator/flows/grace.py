@@ -11,6 +11,7 @@ from coordinator.lease import Head, State
 from coordinator.values import (
     GracePeriod,
     GraceView,
+    text_bytes,
 )
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ class GraceFlows(Core):
         if if_empty not in {"wait", "skip"}:
             msg = f"if_empty={if_empty!r} must be 'wait' or 'skip'"
             raise errors.InvalidArgument(msg)
-        first = 0
+        why, first = text_bytes("reason", reason), 0
         while True:
             batch, first = ids[first : first + base.CHANGE_MAX], first + base.CHANGE_MAX
-            yield from self._start_grace(batch, if_empty, reason, more=first < len(ids))
+            yield from self._start_grace(batch, if_empty, why, more=first < len(ids))
             if first >= len(ids):
                 return
 
-    def _start_grace(self, batch: Sequence[bytes], if_empty: str, reason: str, *, more: bool) -> Flow[tuple[str, ...]]:
+    def _start_grace(
+        self, batch: Sequence[bytes], if_empty: str, reason: bytes, *, more: bool
+    ) -> Flow[tuple[str, ...]]:
         request = secrets.token_hex(8)
         return self.ask_tight(
             lambda head: grace.start(
@@ -42,13 +45,13 @@ class GraceFlows(Core):
             )
         )
 
-    def end_grace(self, reason: str, epoch: int | None) -> Flow[None]:
-        """End the period; without an epoch the one this node knows of."""
+    def end_grace(self, reason: str, epoch: int = 0) -> Flow[None]:
+        """End the period of this epoch, 0: whichever it is."""
         if not reason:
             msg = "reason='' must say why the period is ended: clients lose locks by it"
             raise errors.InvalidArgument(msg)
-        request = secrets.token_hex(8)
-        yield from self.ask_tight(lambda head: grace.end(self.keys, head, epoch or 0, reason, request))
+        why, request = text_bytes("reason", reason), secrets.token_hex(8)
+        yield from self.ask_tight(lambda head: grace.end(self.keys, head, epoch, why, request))
 
     def advance(self) -> Flow[None]:
         """Move the period at its deadline."""

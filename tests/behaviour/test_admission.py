@@ -46,7 +46,7 @@ def test_07_in_normal_state(world: World) -> None:
     n1.register("b")
     refused(n1, "a", NoGrace, "no_grace")
     n1.start("x")
-    n1.run(n1.node.end_grace("operator", None))
+    n1.run(n1.node.end_grace("operator"))
     refused(n1, "b", NoGrace, "no_grace")
 
 

@@ -385,3 +385,31 @@ def test_a_group_that_fails_ends_its_calls_properly(held: Held) -> None:
         assert caught.group_contains(OSError)
 
     run(scenario())
+
+
+def test_a_reclaim_that_is_cancelled_before_it_is_completed_is_none(held: Held) -> None:
+    """Too many calls are under way when its block ends: cancelled in that queue, it holds up no early exit."""
+
+    async def scenario() -> None:
+        face, node = held.face, held.player.node
+        held.player.start("c")
+        held.player.tick()
+        inside, may_end = asyncio.Event(), asyncio.Event()
+
+        async def reclaim() -> None:
+            async with face.reclaiming("c"):
+                inside.set()
+                await may_end.wait()
+
+        task = asyncio.create_task(reclaim())
+        (await held.next("reclaim_admit")).answer()
+        await asyncio.wait_for(inside.wait(), BOUND)
+        while not face._slots.locked():
+            await face._slots.acquire()
+        may_end.set()
+        await settled()
+        task.cancel()
+        await cancelled(task)
+        assert node._reclaiming == {}
+
+    run(scenario())

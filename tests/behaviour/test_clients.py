@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordinator import (
@@ -311,11 +313,42 @@ def test_27_any_bytes_are_an_id(world: World, raw: bytes) -> None:
     assert n2.released() == [(name, "disconnect")]
 
 
-@pytest.mark.parametrize("bad", ["", b"", "x" * 1025, b"y" * 1025, 7, None])
+@pytest.mark.parametrize("bad", ["", b"", "x" * 1025, b"y" * 1025, "\ud800", 7, None])
 def test_27_bad_ids_are_refused_before_any_round_trip(world: World, bad: str) -> None:
     """The error names the value and the rule; nothing was sent."""
     n1 = world.node("n1")
     before = world.redis.hgetall(world.key("node", n1.owner))
-    with pytest.raises(InvalidArgument, match=r"1 to 1024|must be str or bytes"):
+    with pytest.raises(InvalidArgument, match=r"1 to 1024|must be str or bytes|cannot be written as UTF-8"):
         n1.register(bad)
     assert world.redis.hgetall(world.key("node", n1.owner)) == before
+
+
+@pytest.mark.parametrize("bad", ["x" * 257, "\ud800", 7])
+def test_27_bad_texts_are_refused_before_any_round_trip(world: World, bad: Any) -> None:
+    """An address or a reason that cannot be stored: the error says which and why, no other call suffers from it."""
+    n1 = world.node("n1")
+    before = world.dump()
+    with pytest.raises(InvalidArgument, match="remote_addr"):
+        n1.register("a", remote_addr=bad)
+    with pytest.raises(InvalidArgument, match="reason"):
+        n1.run(n1.node.start_grace([], "wait", bad))
+    with pytest.raises(InvalidArgument, match="reason"):
+        n1.run(n1.node.end_grace(bad))
+    assert world.dump() == before
+    assert n1.check().allowed
+
+
+def test_a_client_that_another_node_released_stays_closed_when_it_is_revoked(world: World) -> None:
+    """n2 revoked and freed c, unheard by n1: n1's own revoke finds nothing, and c holds nothing more at n1."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.node.claims_releases = False
+    n1.register("c")
+    n1.lock("c")
+    n2.run(n2.node.revoke(b"c"))
+    world.jump(1)
+    n2.tick()
+    assert n2.released() == [("c", "revoked")]
+    with pytest.raises(RegistrationRefused, match="unknown"):
+        n1.run(n1.node.revoke(b"c"))
+    with pytest.raises(RegistrationRefused):
+        n1.begin_lock("c")

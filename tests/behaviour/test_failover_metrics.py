@@ -139,7 +139,7 @@ def test_a_leave_that_had_to_wait_is_detected_by_its_last_renewal(world: World) 
     n2.start("z")
     world.settle()
     n1.run(n1.node.renew())
-    n2.run(n2.node.end_grace("test", None))
+    n2.run(n2.node.end_grace("test"))
     assert n3.view().closing
     world.jump(0.7)
     n1.leave()

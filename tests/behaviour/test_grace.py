@@ -122,7 +122,7 @@ def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> N
     n2.run(
         node.ask_tight(
             lambda head: grace.start(
-                node.keys, head, "n2", [b"c9"], "req", more=True, if_empty="wait", reason="part one"
+                node.keys, head, "n2", [b"c9"], "req", more=True, if_empty="wait", reason=b"part one"
             )
         )
     )
@@ -269,7 +269,7 @@ def test_06_forced_end_while_restoring(world: World) -> None:
     world.settle()
     n2.register("a")
     grant = n2.admit("a")
-    n1.run(n1.node.end_grace("operator", None))
+    n1.run(n1.node.end_grace("operator"))
     assert not n1.check(Operation.NEW).allowed, "n2 has not closed yet"
     n2.listen()
     with pytest.raises(StaleGrant):

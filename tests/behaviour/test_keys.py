@@ -34,7 +34,7 @@ def test_a_scope_whose_clients_and_nodes_have_gone_returns_to_its_permanent_keys
     n3.register("reboots", verifier="boot-2")
     n3.run(n3.node.revoke(b"revoked"))
     n3.run(n3.node.revoke(b"revoked later"))
-    n3.run(n3.node.end_grace("enough", None))
+    n3.run(n3.node.end_grace("enough"))
     world.settle()
     assert n3.view().state is GraceState.NORMAL
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from coordinator import Fenced, GraceState, errors
+from coordinator.calls import nodes
 from coordinator.memory import Entry, Memory
 from coordinator.sync import drive
 from tests.world import World
@@ -141,3 +143,28 @@ def test_24_a_claim_that_ran_out_in_the_queue_is_not_begun(world: World) -> None
     world.time += 7
     assert not n1.keeper.may_begin(claim)
     assert n1.keeper.claims == {}
+
+
+def test_21_an_audit_finds_clients_that_are_leaving(world: World) -> None:
+    """C was revoked unheard and is not freed yet: the audit closes its entry, it locks nothing more here."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.node.claims_releases = n2.node.claims_releases = False
+    n1.register("c")
+    n2.run(n2.node.revoke(b"c"))
+    world.redis.delete(world.key("events"))
+    n1.node.must_audit = True
+    n1.tick()
+    assert n1.node.memory.get(b"c") is None
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["a read", "a late request"])
+def test_31_every_clock_that_was_told_is_kept(world: World, *, late: bool) -> None:
+    """Redis' machine steps, a read or a late request tells the new clock: the scope goes on from there."""
+    n1 = world.node("n1")
+    before = world.clock
+    world.step(1.5)
+    head = n1.node.lease.head(n1.node.now())
+    call = nodes.view(n1.node.keys, replace(head, not_after_ms=before if late else 0), ("nfs",))
+    reply = world.run(call)
+    assert reply.status == ("LATE" if late else "VIEW")
+    assert before + 1500 <= reply.state.clock_ms == world.clock

@@ -72,7 +72,7 @@ def failover(client: redis.Redis, size: int) -> dict[str, Counter[str]]:
     outcomes = step("complete", lambda head: grace.complete(keys, head, ids[:CHANGE_MAX], idle=False))
     assert outcomes[0].remaining == size - CHANGE_MAX
     step("view", lambda head: nodes.view(keys, head, adapters))
-    step("end and lift", lambda head: grace.end(keys, head, 0, "test", "request"))
+    step("end and lift", lambda head: grace.end(keys, head, 0, b"test", "request"))
     assert step("view, normal", lambda head: nodes.view(keys, head, adapters)).last[4:] == (
         str(CHANGE_MAX),
         str(size - CHANGE_MAX),

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from coordinator import GraceState, Unavailable
+from coordinator.calls.base import BATCH_MAX
+from coordinator.flows import Sleep
 from tests.behaviour.test_story import LockStore
-from tests.world import all_released
+from tests.world import TICK, all_released
 
 if TYPE_CHECKING:
     from coordinator.calls.releases import Claim
+    from coordinator.flows import Flow
     from tests.world import Player, World
 
 LAPSE = 9.5
@@ -161,3 +165,50 @@ def test_23_a_release_of_an_old_generation_leaves_the_new_registration_alone(wor
     assert [(release.reason, release.generation) for release in n1.releases] == [("rebooted", old.generation)]
     assert (n1.view_of("a").state, n1.view_of("a").holder) == ("live", True)
     n1.lock("a").confirm()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["long", "failing"])
+def test_24_a_running_claim_is_renewed_however_long_other_duties_take(world: World, *, fails: bool) -> None:
+    """An audit takes 15 s, or fails each time: the worker's claim stays its own all along."""
+    n1 = world.node("n1")
+    n1.callback = False
+    n1.register("a")
+    n1.unregister("a")
+    (claim,) = n1.held_back
+    end = world.time + 15
+
+    def audit() -> Flow[bool]:
+        yield Sleep(0)
+        world.jump(TICK)
+        assert world.clock < claim_ends(world), "the claim ran out"
+        if fails:
+            message = "no answer"
+            raise Unavailable(message)
+        return world.time < end
+
+    n1.keeper._audit = audit  # type: ignore[method-assign]
+    while world.time < end:
+        n1.tick()
+        world.jump(TICK / 4)
+    n1.run(n1.keeper.done(claim))
+    assert world.dump("due", "releases", "ending", "client") == {}
+
+
+def test_24_what_waits_for_a_lost_owner_does_not_hide_what_is_due(world: World) -> None:
+    """More deferred disconnects of a dead node than one claim looks at are due before one of a living node."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.callback = False
+    batch = [n1.node.registering(f"c{i}", "nfs", "", 10.0, None, None) for i in range(2 * BATCH_MAX)]
+    n1.run(n1.node.in_batches(batch, n1.node.register))
+    n1.lock("c0")
+    n1.run(n1.node.in_batches([(item.client, 0) for item in batch], n1.node.unregister))
+    n1.crash()
+    world.pass_time(LAPSE)
+    assert n2.view().state is GraceState.ACTIVE
+    world.jump(0.8)  # all of n1's are due by now, and a moment later one of n2's
+    n2.run(n2.node.renew())
+    n2.register("b", ttl=0.001)
+    n2.unregister("b")
+    world.jump(0.002)
+    n2.tick()
+    assert list(all_released(world)) == [("b", "disconnect")]

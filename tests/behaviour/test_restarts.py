@@ -131,7 +131,7 @@ def test_17_the_newer_process_wins(world: World) -> None:
         lambda: old.admit("a"),
         lambda: old.complete("a"),
         old.view,
-        lambda: old.run(old.node.end_grace("x", None)),
+        lambda: old.run(old.node.end_grace("x")),
         lambda: old.run(old.node.revoke(b"a")),
         lambda: old.run(old.node.evict([new.owner])),
     ):

@@ -102,7 +102,7 @@ def test_06_a_forced_end_before_the_barrier_and_the_cap_close_in_any_case(world:
     world.redis.zadd(world.key("members"), {n2.owner: 1e15})  # a member that never lapses and never acks
     n1.start("a")
     assert not n1.view().in_force
-    n1.run(n1.node.end_grace("operator", None))
+    n1.run(n1.node.end_grace("operator"))
     assert n1.view().closing
     assert n1.view().waiting_for == (n2.owner,)
     world.redis.zrem(world.key("members"), n2.owner)
@@ -212,7 +212,7 @@ def _start(player: Player, head: Head) -> Call[Any]:
     from coordinator.calls import grace  # noqa: PLC0415
 
     player.world.redis.hset(player.world.key("grace"), "cap", int(player.node.lease.state.clock_ms) + 1000)
-    return grace.start(player.node.keys, head, "other", [b"z"], "r", more=False, if_empty="wait", reason="")
+    return grace.start(player.node.keys, head, "other", [b"z"], "r", more=False, if_empty="wait", reason=b"")
 
 
 @pytest.mark.parametrize("damage", ["dataset", "writes", "revision", "epoch"])
@@ -220,7 +220,7 @@ def test_29_lost_data_is_noticed_before_a_fence_and_fails_closed(world: World, d
     """Another dataset, a smaller revision or epoch, fewer writes: DataLost, no new locks, and the node says so."""
     n1 = world.node("n1")
     n1.start("a")
-    n1.run(n1.node.end_grace("test", None))
+    n1.run(n1.node.end_grace("test"))
     world.settle()
     assert n1.check().allowed
     key = world.key("node", n1.owner) if damage == "writes" else world.key("meta")
@@ -405,7 +405,7 @@ def test_06_a_grant_belongs_to_the_epoch_it_was_admitted_in(world: World) -> Non
     n1.start("a", "b")
     n1.register("a")
     old = n1.admit("a")
-    n1.run(n1.node.end_grace("operator", None))
+    n1.run(n1.node.end_grace("operator"))
     n1.start("c")
     assert n1.node.lease.snapshot.reclaims
     with pytest.raises(StaleGrant):

@@ -219,7 +219,7 @@ class Scope(RuleBasedStateMachine):
             found = sorted({lock.client for lock in self.table.locks if lock.confirmed})
             node.begin(node.node.start_grace(found, empty, "restored"))
         elif what == "end":
-            epoch = (None, self.model.epoch, self.model.epoch - 1)[number % 3]
+            epoch = (0, self.model.epoch, self.model.epoch - 1)[number % 3]
             node.begin(node.node.end_grace("model", epoch))
         else:
             node.begin(getattr(node.node, what)(client))

@@ -11,7 +11,9 @@ import pytest
 import coordinator
 from coordinator import errors, script
 from coordinator.calls.base import Reply, check, refusal
-from coordinator.lease import NOTHING
+from coordinator.calls.clients import statuses
+from coordinator.keys import Keys
+from coordinator.lease import NOTHING, Head
 
 ANSWERS = {
     "ACKED", "ADMITTED", "ADVANCED", "CANCELLED", "CLAIMED", "COMPLETED", "DRAINED", "DROPPED", "DUE", "ENDED",
@@ -105,7 +107,7 @@ def test_no_word_is_listed_in_vain() -> None:
 def test_a_refusal_of_the_whole_call_is_raised(word: str) -> None:
     """`check` raises what the table says."""
     with pytest.raises(REFUSALS[word]):
-        check(Reply(word, NOTHING, DATA.get(word, (5,))))
+        check(Reply(script.load("scope_view"), word, NOTHING, DATA.get(word, (5,))))
 
 
 def test_refusals_carry_their_data() -> None:
@@ -134,3 +136,10 @@ def test_a_refused_registration_says_why_and_what_to_do(word: str) -> None:
     assert isinstance(error, errors.RegistrationRefused)
     assert error.reason == word
     assert f"({word})" in str(error)
+
+
+def test_a_status_of_one_client_that_the_script_does_not_know_is_no_success() -> None:
+    """A script of another version answers a new word: an error that says so, whatever it may mean."""
+    touch = statuses("client_touch", Keys("n", "s"), Head("", 0, "", 0, 0, 0, 0.0), (b"a", b"b"))
+    with pytest.raises(errors.ContractBroken, match="'FROZEN' is none of"):
+        touch.parse(Reply(touch.script, "OK", NOTHING, (b"TOUCHED", b"FROZEN")))

@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.sentinel import Sentinel
 
-from coordinator import Closed, ContractBroken, InvalidArgument, OutcomeUnknown, Settings, Unavailable
+from coordinator import AsyncCoordinator, Closed, ContractBroken, InvalidArgument, OutcomeUnknown, Settings, Unavailable
 from coordinator.redis_aio import PIPELINE_MAX, AsyncChannel, AsyncEvents, from_url
 from coordinator.redis_io import ADVICE, Connector
 from tests.unit.test_redis_io import ADVANCED, AT_CONNECT, CALL, KEYS, LOST, MESSAGES, parsed
@@ -468,3 +468,10 @@ def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(InvalidArgument, match="is no Redis URL") as caught:
         from_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [redis.Redis(), "redis://h", None])
+def test_the_other_kind_of_client_is_refused(given: Any) -> None:
+    """A blocking client, or what is none at all: the error says so before anything is sent."""
+    with pytest.raises(InvalidArgument, match=r"takes a redis\.asyncio\.Redis|must be a redis\.Redis"):
+        AsyncCoordinator(given, node="n")

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 import redis
+import redis.asyncio
 from redis._parsers.base import BaseParser
 from redis.sentinel import Sentinel
 
-from coordinator import ContractBroken, InvalidArgument, OutcomeUnknown, Settings, Unavailable
+from coordinator import ContractBroken, Coordinator, InvalidArgument, OutcomeUnknown, Settings, Unavailable
 from coordinator.calls import Call, base
 from coordinator.errors import CoordinatorError
 from coordinator.keys import Keys
@@ -328,12 +329,17 @@ def events(connection: Connection, failure: BaseException | None = None) -> tupl
 
 def test_events_are_read_by_a_blocking_read() -> None:
     """One XREAD that blocks for less than its time-out; fields are kept as bytes, ids and kinds as text."""
-    entries = [(b"1-0", [b"kind", b"moved", b"client", b"\xff"]), (b"1-1", [b"kind", b"lift"])]
+    entries = [
+        (b"1-0", [b"kind", b"moved", b"client", b"\xff"]),
+        (b"1-1", [b"kind", b"lift"]),
+        (b"1-2", [b"\xff", b""]),
+    ]
     connection = Connection([[b"key", [[name, fields] for name, fields in entries]]])
     reader, pool = events(connection)
     assert reader.read("0-5") == [
         ("1-0", "moved", {"kind": b"moved", "client": b"\xff"}),
         ("1-1", "lift", {"kind": b"lift"}),
+        ("1-2", "", {"\udcff": b""}),
     ]
     assert connection.sent == [("XREAD", "BLOCK", 1000, "STREAMS", KEYS.key("events"), "0-5")]
     assert pool.timeout == pytest.approx(1.0 + SETTINGS.op_timeout_seconds)
@@ -370,3 +376,10 @@ def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(InvalidArgument, match="is no Redis URL") as caught:
         from_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [redis.asyncio.Redis(), "redis://h", None])
+def test_the_other_kind_of_client_is_refused(given: Any) -> None:
+    """An asyncio client, or what is none at all: the error says so before anything is sent."""
+    with pytest.raises(InvalidArgument, match=r"takes a redis\.Redis|must be a redis\.Redis"):
+        Coordinator(given, node="n")
