@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import barrier, deadlines, failover, hot_path, scripts
+from benchmarks import barrier, batches, deadlines, failover, hot_path, scripts
 
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "hot_path": hot_path.measure,
     "scripts": scripts.measure,
+    "batches": batches.measure,
     "deadlines": deadlines.measure,
     "barrier": barrier.measure,
     "failover": failover.measure,

@@ -166,7 +166,7 @@ class Keeper:
             lambda head: releases.claim(
                 node.keys,
                 head,
-                BATCH_MAX - len(self.claims),
+                min(CHANGE_MAX, BATCH_MAX - len(self.claims)),
                 milliseconds(settings.claim_seconds),
                 milliseconds(HOME_PREFERENCE_SECONDS),
             )

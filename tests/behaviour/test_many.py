@@ -121,7 +121,7 @@ def due_releases(player: Player) -> Callable[[], object]:
     return lambda: len(done) < len(pairs)
 
 
-@pytest.mark.parametrize(("much", "batch"), [(an_audit, BATCH_MAX), (moves, BATCH_MAX), (due_releases, BATCH_MAX)])
+@pytest.mark.parametrize(("much", "batch"), [(an_audit, BATCH_MAX), (moves, BATCH_MAX), (due_releases, CHANGE_MAX)])
 def test_34_the_heartbeat_goes_before_any_amount_of_duties(
     world: World, monkeypatch: pytest.MonkeyPatch, much: Callable[[Player], Callable[[], object]], batch: int
 ) -> None:
