@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.figure import Figure
 from benchmarks.scripts import LAPSE, Population
 from coordinator.calls import clients, grace, releases
-from coordinator.calls.base import BATCH_MAX, CHANGE_MAX
+from coordinator.calls.base import BATCH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ SCRIPT_MS_MAX = 5.0
 def measure() -> Iterator[Figure]:
     """Measure medians of INFO commandstats; the longest run, which the machine may have interrupted, beside it."""
     with contextlib.ExitStack() as stack:
-        for name, samples in steps(Population(stack, 4 * CALLS * CHANGE_MAX)):
+        for name, samples in steps(Population(stack, 4 * CALLS * BATCH_MAX)):
             spent = [sample / 1000 for sample in samples]
             yield Figure(name, statistics.median(spent), "ms", SCRIPT_MS_MAX, {"longest": max(spent)})
 
@@ -32,7 +32,7 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
     keys, ids = node.keys, population.ids
     head = node.lease.head(node.now())
 
-    def batches(ids: list[bytes], size: int = CHANGE_MAX) -> Iterator[list[bytes]]:
+    def batches(ids: list[bytes], size: int = BATCH_MAX) -> Iterator[list[bytes]]:
         for first in range(0, CALLS * size, size):
             yield [ids[(first + i) % len(ids)] for i in range(size)]
 
@@ -41,12 +41,12 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
             keys, head, [node.registering(one, "nfs", "10.0.0.7:712", 0, None, None) for one in batch]
         )
 
-    new = [b"new-%d" % i for i in range(CALLS * CHANGE_MAX)]
+    new = [b"new-%d" % i for i in range(CALLS * BATCH_MAX)]
     known: list[clients.Registered] = []
-    yield f"client_register, {CHANGE_MAX} new", cost(map(register, batches(new)), known.extend)
+    yield f"client_register, {BATCH_MAX} new", cost(map(register, batches(new)), known.extend)
     generations = {one: registered.generation for one, registered in zip(new, known, strict=True)}
     yield (
-        f"client_touch, {CHANGE_MAX}",
+        f"client_touch, {BATCH_MAX}",
         cost(clients.statuses("client_touch", keys, head, tuple(batch)) for batch in batches(new)),
     )
     yield f"client_view, {BATCH_MAX}", cost(clients.view(keys, head, batch) for batch in batches(ids, BATCH_MAX))
@@ -60,7 +60,7 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
         ),
     )
     yield (
-        f"client_unregister, {CHANGE_MAX} with their claims",
+        f"client_unregister, {BATCH_MAX} with their claims",
         cost(clients.unregister(keys, head, [(one, 0) for one in batch], 60_000) for batch in batches(new)),
     )
 
@@ -70,24 +70,24 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
         population.node.run(node.renew())
     head = node.lease.head(node.now())
     population.node.run(node.evict([home.owner]))
-    coming = ids[: CALLS * CHANGE_MAX]
-    yield f"client_register, {CHANGE_MAX} of a lost owner", cost(map(register, batches(coming)))
+    coming = ids[: CALLS * BATCH_MAX]
+    yield f"client_register, {BATCH_MAX} of a lost owner", cost(map(register, batches(coming)))
     yield (
-        f"reclaim_complete, {CHANGE_MAX}",
+        f"reclaim_complete, {BATCH_MAX}",
         cost(grace.complete(keys, head, batch, idle=False) for batch in batches(coming)),
     )
     yield (
-        f"grace_start, {CHANGE_MAX} more",
+        f"grace_start, {BATCH_MAX} more",
         cost(
             grace.start(keys, head, "o", batch, f"r{batch[0]!r}", more=True, if_empty="wait", reason=b"")
-            for batch in batches([b"left-%d" % i for i in range(CALLS * CHANGE_MAX)])
+            for batch in batches([b"left-%d" % i for i in range(CALLS * BATCH_MAX)])
         ),
     )
     population.node.run(node.end_grace("the rest does not come back"))
-    yield f"orphan_drain, {CHANGE_MAX}", cost(releases.drain(keys, head, CHANGE_MAX) for _ in range(CALLS))
+    yield f"orphan_drain, {BATCH_MAX}", cost(releases.drain(keys, head, BATCH_MAX) for _ in range(CALLS))
     claims: list[releases.Claim] = []
-    claim = releases.claim(keys, head, CHANGE_MAX, 60_000, 0)
-    yield f"release_claim, {CHANGE_MAX}", cost((claim for _ in range(CALLS)), lambda reply: claims.extend(reply[1]))
+    claim = releases.claim(keys, head, BATCH_MAX, 60_000, 0)
+    yield f"release_claim, {BATCH_MAX}", cost((claim for _ in range(CALLS)), lambda reply: claims.extend(reply[1]))
     yield (
         f"release_renew, {BATCH_MAX}",
         cost(releases.renew(keys, head, claims[:BATCH_MAX], 60_000) for _ in range(CALLS)),

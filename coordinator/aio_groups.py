@@ -43,7 +43,7 @@ class AsyncGrace:
 
         A client that is a holder of a member, or whose right has ended, is not added. With no clients at all
         `if_empty` decides: "wait" lasts the whole period, "skip" ends at once unless another roster is open.
-        Started here already: the new ids are added. One round trip per 50 ids; a repeat adds nothing.
+        Started here already: the new ids are added. One round trip per 200 ids; a repeat adds nothing.
         Raises BarrierPending(retry_after) while the present period is closing (RFC 8881, 8.4.2).
         """
         await self._run(self._node.start_grace([client_bytes(c) for c in expected], if_empty, reason))
@@ -79,7 +79,7 @@ class AsyncGrace:
     async def complete_reclaim_many(
         self, clients: Iterable[str | bytes]
     ) -> list[ReclaimOutcome | errors.CoordinatorError]:
-        """As complete_reclaim, for many: an outcome or a refusal each. One round trip per 50."""
+        """As complete_reclaim, for many: an outcome or a refusal each. One round trip per 200."""
         ids = [client_bytes(client) for client in clients]
         return await self._run(self._node.in_batches(ids, self._node.complete))
 
@@ -166,7 +166,7 @@ class AsyncClients:
     ) -> list[ClientRegistration | errors.CoordinatorError]:
         """As register, for many: each a mapping of register's arguments, `client` among them.
 
-        Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 50.
+        Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 200.
         """
         items = [self._node.registering(**registering(given)) for given in clients]
         return await self._run(self._node.in_batches(items, self._node.register))
@@ -177,7 +177,7 @@ class AsyncClients:
         return await self._run(self._node.in_batches(pairs, self._node.unregister))
 
     async def touch_many(self, clients: Iterable[str | bytes]) -> list[errors.CoordinatorError | None]:
-        """As touch, for many: None or a refusal each. One round trip per 50."""
+        """As touch, for many: None or a refusal each. One round trip per 200."""
         ids = [client_bytes(client) for client in clients]
         return await self._run(self._node.in_batches(ids, self._node.touch))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
 from coordinator.calls import releases
-from coordinator.calls.base import BATCH_MAX, CHANGE_MAX
+from coordinator.calls.base import BATCH_MAX
 from coordinator.settings import CLAIM_STOP_FRACTION, HOME_PREFERENCE_SECONDS, milliseconds
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Keeper:
         more = True
         while more and self.node.now() < self._beat_at:
             mark = self.node.due_mark()
-            _, more, next_due = yield from self.node.ask(lambda head: releases.drain(self.node.keys, head, CHANGE_MAX))
+            _, more, next_due = yield from self.node.ask(lambda head: releases.drain(self.node.keys, head, BATCH_MAX))
             self.node.take_due(next_due, mark)
 
     def _claim(self) -> Flow[bool]:
@@ -166,7 +166,7 @@ class Keeper:
             lambda head: releases.claim(
                 node.keys,
                 head,
-                min(CHANGE_MAX, BATCH_MAX - len(self.claims)),
+                BATCH_MAX - len(self.claims),
                 milliseconds(settings.claim_seconds),
                 milliseconds(HOME_PREFERENCE_SECONDS),
             )

@@ -1,8 +1,8 @@
 -- client_cancel: the clients' deferred disconnects end, as if they reconnected here; nothing to cancel is no error.
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] request   str    random per request; the same again is a repeat
--- Returns  a group per client: status, generation, previous owner, registered at, as client_register
---          for a holder
+-- Returns  a group per client: status, generation, previous owner, registered at, 1 or 2 if it is a holder, as
+--          client_register
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | NOT_DEFERRED | CANCELLED | OK
 -- Retry    safe: a repeat with the same request changes nothing
 -- Durable  no
@@ -19,23 +19,30 @@ local FIRST, GROUP = 7, 2
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
+local moves = {}
+
 local function cancel(client, request)
   local reg = registration(client)
-  if not reg then return 'UNKNOWN', 0, '', 0, 0 end
-  if reg.request == request then
-    return 'CANCELLED', reg.generation, reg.previous, reg.registered_at, holder_here(scope, client)
+  if not reg then return { 'UNKNOWN', 0, '', 0, 0 } end
+  local status = 'CANCELLED'
+  if reg.request ~= request and reg.state == 'deferred' then
+    attach(scope, client, reg, moves)
+    reg.generation, reg.state, reg.due = next_generation(scope), 'live', 0
+    reg.last_seen, reg.request = scope.clock, request
+    keep_registration(client, reg)
+  elseif reg.request ~= request then
+    status = 'NOT_DEFERRED'
   end
-  if reg.state ~= 'deferred' then return 'NOT_DEFERRED', reg.generation, reg.previous, reg.registered_at, 0 end
-  attach(scope, client, reg)
-  if reg.owner ~= scope.owner then reg.previous = reg.owner end
-  local generation = next_generation(scope)
-  redis.call('HSET', derived('client', client), 'owner', scope.owner, 'generation', int(generation), 'state', 'live',
-    'previous', reg.previous, 'last_seen', int(scope.clock), 'request', request, 'due', 0)
-  return 'CANCELLED', generation, reg.previous, reg.registered_at, holder_here(scope, client)
+  return { status, reg.generation, reg.previous, reg.registered_at, reg.copied and 2 or 1 }
 end
 
 commit(scope)
-local answers = {}
-for i = FIRST, #ARGV, GROUP do answers[#answers + 1] = { cancel(ARGV[i], ARGV[i + 1]) } end
+local clients, answers = {}, {}
+for i = FIRST, #ARGV, GROUP do
+  clients[#clients + 1] = ARGV[i]
+  answers[#answers + 1] = cancel(ARGV[i], ARGV[i + 1])
+end
+attach_all(scope, moves)
+holder_here(scope, clients, answers)
 keep_generations(scope)
 return reply(scope, 'OK', unpack(answers))

@@ -16,7 +16,7 @@ local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
 commit(scope)
-local answers = {}
+local answers, dropped = {}, {}
 for i = FIRST, #ARGV, GROUP do
   local reg, status = registration(ARGV[i]), 'DROPPED'
   if not reg then
@@ -26,8 +26,9 @@ for i = FIRST, #ARGV, GROUP do
   end
   -- Registered here under a newer generation: that registration may hold locks again.
   if not reg or reg.owner ~= scope.owner or status == 'DROPPED' then
-    redis.call('SREM', derived('holders', scope.owner), ARGV[i])
+    dropped[#dropped + 1] = ARGV[i]
   end
   answers[#answers + 1] = status
 end
+if #dropped > 0 then redis.call('SREM', derived('holders', scope.owner), unpack(dropped)) end
 return reply(scope, 'OK', unpack(answers))

@@ -16,7 +16,7 @@ local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
 commit(scope)
-local answers = {}
+local answers, held = {}, {}
 for i = FIRST, #ARGV, GROUP do
   local reg, status = registration(ARGV[i]), 'HELD'
   if not reg or reg.state ~= 'live' then
@@ -24,9 +24,10 @@ for i = FIRST, #ARGV, GROUP do
   elseif reg.owner ~= scope.owner or reg.generation ~= tonumber(ARGV[i + 1]) then
     status = 'MOVED'
   else
-    redis.call('SADD', derived('holders', scope.owner), ARGV[i])
+    held[#held + 1] = ARGV[i]
     if reg.copied then redis.call('HSET', derived('client', ARGV[i]), 'copied', '') end
   end
   answers[#answers + 1] = status
 end
+if #held > 0 then redis.call('SADD', derived('holders', scope.owner), unpack(held)) end
 return reply(scope, 'OK', unpack(answers))

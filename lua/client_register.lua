@@ -35,52 +35,52 @@ local function releasing(client, reg)
   return math.max(1, tonumber(redis.call('ZSCORE', key.due, name)) - scope.clock)
 end
 
-local taken = {} -- places by adapter, counted once per call
+local function registered(reg)
+  return { 'REGISTERED', reg.generation, reg.previous, reg.registered_at, reg.copied and 2 or 1 }
+end
+
+local moves, taken = {}, {} -- taken: places by adapter, counted once per call
 
 local function register(client, adapter, limit, addr, ttl, verifier, principal, request)
   local reg = registration(client)
   if reg then
-    if reg.request == request and reg.owner == scope.owner then
-      return 'REGISTERED', reg.generation, reg.previous, reg.registered_at, holder_here(scope, client)
-    end
-    if reg.adapter ~= adapter then return 'ADAPTER', 0, reg.adapter, 0, 0 end
-    if reg.principal ~= '' and reg.principal ~= principal then return 'PRINCIPAL', 0, '', 0, 0 end
+    if reg.request == request and reg.owner == scope.owner then return registered(reg) end
+    if reg.adapter ~= adapter then return { 'ADAPTER', 0, reg.adapter, 0, 0 } end
+    if reg.principal ~= '' and reg.principal ~= principal then return { 'PRINCIPAL', 0, '', 0, 0 } end
     local wait = releasing(client, reg)
-    if wait > 0 then return 'RELEASING', wait, '', 0, 0 end
-  end
-  local places = derived('adapter', adapter)
-  taken[adapter] = taken[adapter] or redis.call('SCARD', places)
-  if taken[adapter] >= limit and redis.call('SISMEMBER', places, client) == 0 then
-    return 'LIMIT', limit, adapter, 0, 0
+    if wait > 0 then return { 'RELEASING', wait, '', 0, 0 } end
+  else -- one that is registered has its place
+    local places = derived('adapter', adapter)
+    taken[adapter] = taken[adapter] or redis.call('SCARD', places)
+    if taken[adapter] >= limit and redis.call('SISMEMBER', places, client) == 0 then
+      return { 'LIMIT', limit, adapter, 0, 0 }
+    end
+    taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
   end
 
-  taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
-  local previous, since = '', scope.clock
-  if reg then
-    if reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
-      end_right(scope, client, reg, 'rebooted') -- what it held before its reboot is nobody's any more
-      event(scope, 'due', 'client', client)
-    end
-    if verifier == '' then verifier = reg.verifier end
-    previous, since = reg.previous, reg.registered_at
-    if reg.owner ~= scope.owner then previous = reg.owner end
-    attach(scope, client, reg)
-  else
-    redis.call('SADD', derived('clients', scope.owner), client)
+  if reg and reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
+    end_right(scope, client, reg, 'rebooted') -- what it held before its reboot is nobody's any more
+    event(scope, 'due', 'client', client)
   end
-  local generation = next_generation(scope)
-  redis.call('HSET', derived('client', client), 'owner', scope.owner, 'generation', int(generation),
-    'adapter', adapter, 'remote_addr', addr, 'ttl', ttl, 'registered_at', int(since), 'last_seen', int(scope.clock),
-    'state', 'live', 'previous', previous, 'verifier', verifier, 'principal', principal, 'request', request, 'due', 0)
-  return 'REGISTERED', generation, previous, since, holder_here(scope, client)
+  reg = reg or { owner = scope.owner, adapter = adapter, previous = '', registered_at = scope.clock, verifier = '',
+    state = 'live', left = '' }
+  attach(scope, client, reg, moves)
+  if verifier ~= '' then reg.verifier = verifier end
+  reg.generation, reg.state, reg.due, reg.ttl = next_generation(scope), 'live', 0, ttl
+  reg.remote_addr, reg.principal, reg.last_seen, reg.request = addr, principal, scope.clock, request
+  keep_registration(client, reg)
+  return registered(reg)
 end
 
 commit(scope)
-local answers = {}
+local clients, answers = {}, {}
 for i = FIRST, #ARGV, GROUP do
-  answers[#answers + 1] = { register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4],
-    ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]) }
+  clients[#clients + 1] = ARGV[i]
+  answers[#answers + 1] = register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4],
+    ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
 end
+attach_all(scope, moves)
+holder_here(scope, clients, answers)
 keep_generations(scope)
 advance(scope, false)
 return reply(scope, 'OK', unpack(answers))

@@ -11,7 +11,7 @@
 --- @include advance
 --- @include registration
 --- @include next_generation
---- @include on_roster
+--- @include held_under
 --- @include roster_leave
 --- @include end_right
 local client = ARGV[7]
@@ -19,7 +19,7 @@ local client = ARGV[7]
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 local reg = registration(client)
-if not reg and not on_roster(client) then
+if not reg and not held_under({ client }, redis.call('SMEMBERS', key.lost))[client] then
   if redis.call('HEXISTS', key.ending, client) == 1 then return reply(scope, 'REVOKED', '', 0) end -- a repeat
   return reply(scope, 'UNKNOWN')
 end

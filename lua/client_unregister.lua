@@ -12,48 +12,61 @@
 --- @include reply
 --- @include advance
 --- @include registration
---- @include claim_release
+--- @include claim_releases
 local claim_ms = tonumber(ARGV[7])
 local FIRST, GROUP = 8, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
-local ended = {}
+local due, queued, items = {}, {}, {} -- queued, items: what was due or deferred by this call
 
+-- Answers, and the release that the disconnect is.
 local function unregister(client, generation)
   local reg = registration(client)
-  if not reg then return 'UNKNOWN', 0, 0, '', '' end
+  if not reg then return { 'UNKNOWN', 0, 0, '', '' } end
   if reg.owner ~= scope.owner or (generation > 0 and generation ~= reg.generation) then
     if reg.owner ~= scope.owner then redis.call('SREM', derived('holders', scope.owner), client) end
-    return 'MOVED', 0, reg.generation, '', ''
+    return { 'MOVED', 0, reg.generation, '', '' }
   end
   local name = release.name(reg.owner, int(reg.generation), client)
-  local at = reg.due
   if reg.state == 'live' then
-    at = scope.clock + reg.ttl
-    local state = 'deferred'
-    if reg.ttl == 0 then state = 'leaving' end
-    redis.call('HSET', derived('client', client), 'state', state, 'due', int(at))
+    reg.state, reg.due = 'leaving', scope.clock + reg.ttl
     if reg.ttl > 0 then
+      reg.state = 'deferred'
       redis.call('PEXPIRE', derived('client', client), int(reg.ttl + scope.retention))
     end
-    release.enqueue(name, client, at, 'disconnect')
+    redis.call('HSET', derived('client', client), 'state', reg.state, 'due', int(reg.due))
+    queued[#queued + 1], items[#items + 1] = name, { client = client, at = reg.due, reason = 'disconnect' }
   end
-  local entry, token = release.get(name), ''
-  if entry and entry.claimed and entry.claimant == scope.owner then
-    token = entry.token
-  elseif entry and not entry.claimed and claim_ms > 0 and reg.ttl == 0 then
-    token = claim_release(scope, name, entry, reg, claim_ms, ended)
-  end
-  return 'DUE', at, reg.generation, reg.adapter, token
+  due[#due + 1] = name
+  return { 'DUE', reg.due, reg.generation, reg.adapter, '' }, reg
 end
 
 commit(scope)
-local answers = {}
+local answers, leaving, claims, claiming = {}, {}, {}, {}
 for i = FIRST, #ARGV, GROUP do
-  answers[#answers + 1] = { unregister(ARGV[i], tonumber(ARGV[i + 1])) }
+  local answer, reg = unregister(ARGV[i], tonumber(ARGV[i + 1]))
+  answers[#answers + 1] = answer
+  if reg then leaving[#leaving + 1] = { answer = answer, reg = reg } end
 end
-forget_right(ended)
+release.enqueue_all(queued, items)
+for i, entry in ipairs(release.get_all(due)) do
+  local name, reg = due[i], leaving[i].reg
+  if entry and entry.claimed and entry.claimant == scope.owner then
+    leaving[i].answer[5] = entry.token
+  elseif entry and not entry.claimed and claim_ms > 0 and reg.ttl == 0 then
+    if not claiming[name] then
+      claiming[name] = release.parse(name)
+      claiming[name].entry, claiming[name].reg = entry, reg
+      claims[#claims + 1] = claiming[name]
+    end
+    leaving[i].claim = claiming[name]
+  end
+end
+claim_releases(scope, claims, claim_ms)
+for _, one in ipairs(leaving) do
+  if one.claim then one.answer[5] = one.claim.token end
+end
 advance(scope, false)
 return reply(scope, 'OK', unpack(answers))

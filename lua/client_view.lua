@@ -9,19 +9,20 @@
 --- @include begin
 --- @include reply
 --- @include registration
---- @include on_roster
---- @include held_elsewhere
+--- @include held_under
 local FIRST = 7
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-local answers = {}
-for i = FIRST, #ARGV do
-  local client = ARGV[i]
+local clients, answers = {}, {}
+for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
+local held = held_under(clients, redis.call('ZRANGE', key.members, 0, -1))
+local expected = held_under(clients, redis.call('SMEMBERS', key.lost)) -- bounded by LOST_MAX of start_later
+for _, client in ipairs(clients) do
   local reg = registration(client)
   if reg then
     local holder = 0
-    if held_elsewhere('', client) or on_roster(client) then holder = 1 end
+    if held[client] or expected[client] then holder = 1 end
     answers[#answers + 1] = { reg.owner, reg.generation, reg.adapter, reg.state, reg.ttl, reg.remote_addr,
       reg.registered_at, reg.last_seen, holder }
   else

@@ -18,10 +18,8 @@
 --- @include advance
 --- @include start_later
 --- @include start_period
---- @include on_roster
---- @include held_elsewhere
+--- @include held_under
 --- @include next_generation
---- @include undrained
 local node, more, if_empty, reason, tight = ARGV[7], ARGV[8] == '1', ARGV[9], ARGV[10], ARGV[11] == '1'
 local request = ARGV[12]
 local FIRST = 13
@@ -43,17 +41,25 @@ redis.call('HSET', mine, 'start_request', request)
 -- Open before it starts: an empty period must not be taken for one that nobody is left in.
 redis.call('SADD', key.open, roster)
 start_period(scope, roster, scope.grace_ms, 2 * scope.lease + scope.margin, reason)
-local words = {}
-for i = FIRST, #ARGV do
-  local client = ARGV[i]
-  if redis.call('SISMEMBER', key.reclaimed, client) == 1 or held_elsewhere('', client) then
-    words[#words + 1] = 'LIVE'
-  elseif redis.call('HEXISTS', key.ending, client) == 1 or undrained(client) then
-    words[#words + 1] = 'FORFEITED'
-  else
-    if not on_roster(client) then redis.call('SADD', derived('holders', roster), client) end
-    words[#words + 1] = 'EXPECTED'
+local clients, words, added = {}, {}, {}
+for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
+if #clients > 0 then
+  local live = held_under(clients, redis.call('ZRANGE', key.members, 0, -1))
+  local undrained = held_under(clients, redis.call('SMEMBERS', key.orphans))
+  local expected = held_under(clients, redis.call('SMEMBERS', key.lost))
+  local reclaimed = redis.call('SMISMEMBER', key.reclaimed, unpack(clients))
+  local ending = redis.call('HMGET', key.ending, unpack(clients))
+  for i, client in ipairs(clients) do
+    if reclaimed[i] == 1 or live[client] then
+      words[i] = 'LIVE'
+    elseif ending[i] or undrained[client] then
+      words[i] = 'FORFEITED'
+    else
+      if not expected[client] then added[#added + 1] = client end
+      words[i] = 'EXPECTED'
+    end
   end
+  if #added > 0 then redis.call('SADD', derived('holders', roster), unpack(added)) end
 end
 local record = derived('node', roster)
 if redis.call('EXISTS', record) == 0 then
@@ -62,7 +68,7 @@ if redis.call('EXISTS', record) == 0 then
   redis.call('HSET', record, 'generation', int(next_generation(scope)))
   keep_generations(scope)
 end
-if #words > 0 then redis.call('HSET', record, 'asked', 1) end
+if #clients > 0 then redis.call('HSET', record, 'asked', 1) end
 if not more then
   if redis.call('HEXISTS', record, 'asked') == 0 and if_empty == 'wait' then redis.call('SADD', key.open, 'wait') end
   redis.call('SREM', key.open, roster)

@@ -63,7 +63,7 @@ local last = tonumber(redis.call('HGET', key.meta, 'incarnation') or 0)
 local incarnation = int(math.max(last + 1, scope.clock))
 for _, owner in ipairs(earlier) do
   redis.call('HSETNX', derived('node', owner), 'fenced', 'superseded')
-  if dead then lapse(scope, owner, margin) end
+  if dead then lapse(scope, owner) end
 end
 scope.owner = node .. ':' .. incarnation
 redis.call('HSET', derived('node', scope.owner), 'acked', int(scope.revision), 'writes', 0, 'boot', boot,

@@ -19,7 +19,7 @@ local gone = 1
 if lose_later(scope, scope.owner) > 0 then
   gone = 0
   redis.call('HSETNX', derived('node', scope.owner), 'fenced', 'left')
-  lapse(scope, scope.owner, scope.margin)
+  lapse(scope, scope.owner)
 else
   lose_owner(scope, scope.owner, 'left', 'hand-off')
 end

@@ -13,13 +13,13 @@ local client = ARGV[7]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-refusal = reclaim_refusal(scope, client, true)
+local stands = standing(scope.owner, { client })
+refusal = reclaim_refusal(scope, client, stands, true)
 if refusal == 'BARRIER' then
   local barrier = scope.r1
   if scope.r2 > 0 then barrier = scope.r2 end
   local waiting = waiting_for(scope, barrier)
-  local member = held_elsewhere(scope.owner, client)
-  if #waiting == 0 and member then waiting = { member } end
+  if #waiting == 0 then waiting = { stands.elsewhere[client] } end
   return reply(scope, refusal, waiting)
 end
 return reply(scope, refusal or 'ADMITTED')

@@ -19,16 +19,18 @@ local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
 commit(scope)
-local active, statuses, complete, seen = scope.state == 'active', {}, {}, {}
-for i = FIRST, #ARGV do
-  local client = ARGV[i]
-  local status = seen[client] or reclaim_refusal(scope, client, false)
+local clients, statuses, complete, seen = {}, {}, {}, {}
+for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
+local active, stands = scope.state == 'active', standing(scope.owner, clients)
+for i, client in ipairs(clients) do
+  local status, reg = seen[client], nil
+  if not status then status, reg = reclaim_refusal(scope, client, stands, false) end
   if not status then
     complete[#complete + 1] = client
-    redis.call('HSET', derived('client', client), 'copied', '')
+    if reg.copied then redis.call('HSET', derived('client', client), 'copied', '') end
     status, seen[client] = 'COMPLETED', 'ALREADY'
   end
-  statuses[#statuses + 1] = status
+  statuses[i] = status
 end
 if #complete > 0 then
   roster_leave(complete)

@@ -22,7 +22,8 @@ if entry and entry.token ~= token then return reply(scope, 'STALE_TOKEN') end
 
 commit(scope)
 if entry then
-  local owner, generation, client = release.parse(name)
+  local parsed = release.parse(name)
+  local owner, generation, client = parsed.owner, parsed.generation, parsed.client
   release.remove(name, client)
   local reg = registration(client)
   if reg and reg.owner == owner and (generation == '*' or int(reg.generation) == generation) then

@@ -20,7 +20,7 @@ if which == 'reclaimed' then
   return reply(scope, 'PAGE', '', page[1], page[2])
 end
 -- Rosters in the order of their names, so that one page can say which comes next.
-local owners = redis.call('SMEMBERS', key.lost) -- bounded by LOST_MAX of start_period
+local owners = redis.call('SMEMBERS', key.lost) -- bounded by LOST_MAX of start_later
 table.sort(owners)
 local next_owner = ''
 if roster == '' then roster = owners[1] or '' end

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH_MAX = 200
-"""Items of a call at the most: the limit of the scripts, and what reads use."""
-CHANGE_MAX = 50
-"""Clients of a call that changes much of each, at 20 to 60 us: register, unregister, complete, start, claim, drain.
-With 200 one of them would hold Redis for more than 5 ms."""
+"""Items of a call at the most: the limit of the scripts. So many hold Redis for less than 5 ms (`./run bench`)."""
 _HEAD_LENGTH = 11
 
 

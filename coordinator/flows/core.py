@@ -147,14 +147,14 @@ class Core:
         return reply
 
     def in_batches(self, items: Sequence[S], send: Callable[[Sequence[S]], Flow[list[T]]]) -> Flow[list[T]]:
-        """Send any number of items, 50 a round trip; an answer each, in their order.
+        """Send any number of items, 200 a round trip; an answer each, in their order.
 
         When a round trip fails, its error is raised and names how many items were answered before it: those are done.
         """
         answers: list[T] = []
-        for first in range(0, len(items), base.CHANGE_MAX):
+        for first in range(0, len(items), base.BATCH_MAX):
             try:
-                answers += yield from send(items[first : first + base.CHANGE_MAX])
+                answers += yield from send(items[first : first + base.BATCH_MAX])
             except errors.CoordinatorError as error:
                 error.add_note(f"{first} of {len(items)} were answered before this")
                 raise

@@ -30,7 +30,7 @@ class GraceFlows(Core):
             raise errors.InvalidArgument(msg)
         why, first = text_bytes("reason", reason), 0
         while True:
-            batch, first = ids[first : first + base.CHANGE_MAX], first + base.CHANGE_MAX
+            batch, first = ids[first : first + base.BATCH_MAX], first + base.BATCH_MAX
             yield from self._start_grace(batch, if_empty, why, more=first < len(ids))
             if first >= len(ids):
                 return

@@ -3,25 +3,37 @@
 -- Copied from an old owner that is a member (that node may still serve it), moved if the client had left it, and never
 -- taken from a lost owner: those rights must be reclaimed. What stays behind is noted (rights_left): a forfeit of it,
 -- or of the original of a copy, takes with it all that the client held earlier (RFC 8881, 8.4.3, second edge).
+-- The caller keeps `reg`, which attach changes; `moves` collects what attach_all then does for all clients at once.
 --- @include scope
 --- @include int
 --- @include event
 --- @include release
 --- @include rights_left
-local function attach(scope, client, old)
-  if old.state ~= 'live' then
-    local name = release.name(old.owner, int(old.generation), client)
+local function note_move(moves, owner, client)
+  local move = moves[owner]
+  if not move then
+    move = { member = redis.call('ZSCORE', key.members, owner) ~= false, clients = {} }
+    moves[owner] = move
+  end
+  table.insert(move.clients, client)
+  return move.member
+end
+
+local function attach(scope, client, reg, moves)
+  local from, deferred = reg.owner, reg.state ~= 'live'
+  if deferred then
+    local name = release.name(from, int(reg.generation), client)
     local pending = release.get(name)
     if pending and pending.reason == 'disconnect' then release.remove(name, client) end
     redis.call('PERSIST', derived('client', client))
   end
-  redis.call('SADD', derived('clients', scope.owner), client)
-  if old.owner == scope.owner then return end
+  note_move(moves, scope.owner, client)
+  if from == scope.owner then return end
 
-  redis.call('SREM', derived('clients', old.owner), client)
-  local here, there = derived('holders', scope.owner), derived('holders', old.owner)
+  local member = note_move(moves, from, client)
+  local here, there = derived('holders', scope.owner), derived('holders', from)
   local left, copied = {}, nil
-  for owner, generation in rights_left(old) do
+  for owner, generation in rights_left(reg) do
     if redis.call('SISMEMBER', derived('holders', owner), client) == 1 then
       if owner == scope.owner then
         copied = generation -- back here, where its right is still that of the time before
@@ -30,19 +42,28 @@ local function attach(scope, client, old)
       end
     end
   end
-  local member = redis.call('ZSCORE', key.members, old.owner)
-  if member and old.state ~= 'live' then
-    if redis.call('SMOVE', there, here, client) == 1 then copied = old.copied end
+  if member and deferred then
+    if redis.call('SMOVE', there, here, client) == 1 then copied = reg.copied end
   elseif redis.call('SISMEMBER', there, client) == 1 then
-    local right = old.copied or old.generation
-    left[#left + 1] = old.owner .. '=' .. int(right)
+    local right = reg.copied or reg.generation
+    left[#left + 1] = from .. '=' .. int(right)
     if member then
       redis.call('SADD', here, client)
       copied = right
     end
   end
-  redis.call('HSET', derived('client', client), 'left', table.concat(left, ' '), 'copied', copied and int(copied) or '')
+  reg.left, reg.copied, reg.previous, reg.owner = table.concat(left, ' '), copied, from, scope.owner
   if member then
-    event(scope, 'moved', 'client', client, 'owner', old.owner, 'to', scope.owner, 'generation', int(old.generation))
+    event(scope, 'moved', 'client', client, 'owner', from, 'to', scope.owner, 'generation', int(reg.generation))
+  end
+end
+
+local function attach_all(scope, moves)
+  for owner, move in pairs(moves) do
+    if owner == scope.owner then
+      redis.call('SADD', derived('clients', owner), unpack(move.clients))
+    else
+      redis.call('SREM', derived('clients', owner), unpack(move.clients))
+    end
   end
 end

@@ -1,8 +1,9 @@
--- holder_here: 1 if the client is a holder of the caller, 2 if that is an older right which the first lock here must
--- confirm (client_hold), 0 if it is none.
---- @include scope
-local function holder_here(scope, client)
-  if redis.call('SISMEMBER', derived('holders', scope.owner), client) == 0 then return 0 end
-  if (redis.call('HGET', derived('client', client), 'copied') or '') ~= '' then return 2 end
-  return 1
+-- holder_here: the last field of each answer, 1 or 2 (an older right, which the first lock here must confirm by
+-- client_hold), becomes 0 unless its client is a holder of the caller.
+--- @include held_under
+local function holder_here(scope, clients, answers)
+  local here = held_under(clients, { scope.owner })
+  for i, client in ipairs(clients) do
+    if not here[client] then answers[i][5] = 0 end
+  end
 end

@@ -5,8 +5,12 @@
 --- @include start_later
 --- @include start_period
 local function lose_later(scope, owner)
-  if redis.call('SCARD', derived('holders', owner)) == 0 then return 0 end
-  return start_later(scope, tonumber(redis.call('HGET', derived('node', owner), 'grace') or 0))
+  if redis.call('SCARD', derived('holders', owner)) > 0 then
+    return start_later(scope, tonumber(redis.call('HGET', derived('node', owner), 'grace') or 0))
+  end
+  -- Without holders it is no roster, but inside a period it waits with them (lose_owner).
+  if scope.state == 'active' and redis.call('SCARD', derived('clients', owner)) > 0 then return lost_full() end
+  return 0
 end
 
 local function lose_owner(scope, owner, fence, reason)

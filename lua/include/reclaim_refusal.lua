@@ -1,22 +1,21 @@
--- reclaim_refusal: why this client, registered here, may not reclaim here now; nil when it may. The one order of
--- precedence for admit and complete (`closing_refuses`: no admission once the period closes; a completion may).
+-- reclaim_refusal: why this client, registered here, may not reclaim here now, nil when it may; and its registration.
+-- The one order of precedence for admit and complete (`closing_refuses`: no admission once the period closes; a
+-- completion may). `stands`: what standing tells of it.
 --- @include scope
 --- @include registration
---- @include on_roster
---- @include held_elsewhere
---- @include undrained
-local function reclaim_refusal(scope, client, closing_refuses)
+--- @include standing
+local function reclaim_refusal(scope, client, stands, closing_refuses)
   local reg = registration(client)
   if not reg then return 'UNKNOWN' end
   if reg.owner ~= scope.owner then return 'MOVED' end
-  if on_roster(client) then
+  if stands.lost[client] then
     if scope.in_force == 0 or (closing_refuses and scope.r2 > 0) then return 'BARRIER' end
     -- What it forfeited in the last period may cover this right too: the drain will tell.
-    if undrained(client) then return 'BARRIER' end
-    return nil
+    if stands.undrained[client] then return 'BARRIER' end
+    return nil, reg
   end
   -- The member that it is a holder of may be dead and not noticed yet: NO_GRACE would be final for the client.
-  if held_elsewhere(scope.owner, client) then return 'BARRIER' end
+  if stands.elsewhere[client] then return 'BARRIER' end
   if redis.call('SISMEMBER', key.reclaimed, client) == 1 then return 'ALREADY' end
   if scope.state == 'active' then return 'NOT_EXPECTED' end
   return 'NO_GRACE'

@@ -1,6 +1,6 @@
 -- release: the queue of what is to be freed. A name is <owner>|<generation>|<client>; its entry in `releases` is
 -- "<reason> <token> <claimant>", token - while nobody works on it. `ending` counts, for each client, the releases
--- whose right to reclaim is over: such a client is no leftover for a restored roster.
+-- whose right to reclaim is over: such a client is no leftover for a restored roster. Lists have up to 200 items.
 --- @include scope
 --- @include int
 local release = {}
@@ -12,34 +12,53 @@ end
 function release.parse(name)
   local first = string.find(name, '|', 1, true)
   local second = string.find(name, '|', first + 1, true)
-  return string.sub(name, 1, first - 1), string.sub(name, first + 1, second - 1), string.sub(name, second + 1)
+  return {
+    name = name, owner = string.sub(name, 1, first - 1), generation = string.sub(name, first + 1, second - 1),
+    client = string.sub(name, second + 1),
+  }
 end
 
-local function parsed(entry)
-  if not entry then return nil end
-  local reason, token, claimant = string.match(entry, '^(%S+) (%S+) (%S*)$')
-  return { reason = reason, token = token, claimant = claimant, claimed = token ~= '-' }
+-- An entry each, false for a name that has none.
+function release.get_all(names)
+  local entries = {}
+  if #names == 0 then return entries end
+  for i, entry in ipairs(redis.call('HMGET', key.releases, unpack(names))) do
+    if entry then
+      local reason, token, claimant = string.match(entry, '^(%S+) (%S+) (%S*)$')
+      entry = { reason = reason, token = token, claimant = claimant, claimed = token ~= '-' }
+    end
+    entries[i] = entry
+  end
+  return entries
 end
 
 function release.get(name)
-  return parsed(redis.call('HGET', key.releases, name))
+  return release.get_all({ name })[1]
 end
 
-function release.ended(entry)
-  return entry ~= nil and (entry.claimed or entry.reason ~= 'disconnect')
+local function right_ended(entry)
+  return entry and (entry.claimed or entry.reason ~= 'disconnect')
 end
 
-local function count_ending(client, step)
-  if redis.call('HINCRBY', key.ending, client, step) <= 0 then redis.call('HDEL', key.ending, client) end
+-- Counts each of these clients up, as often as it stands there.
+local function count_ending(clients)
+  local distinct, times, counts = {}, {}, {}
+  for _, client in ipairs(clients) do
+    if not times[client] then distinct[#distinct + 1] = client end
+    times[client] = (times[client] or 0) + 1
+  end
+  if #distinct == 0 then return end
+  for i, count in ipairs(redis.call('HMGET', key.ending, unpack(distinct))) do
+    counts[2 * i - 1], counts[2 * i] = distinct[i], int(tonumber(count or 0) + times[distinct[i]])
+  end
+  redis.call('HSET', key.ending, unpack(counts))
 end
 
--- Up to 200 names, of a client each, with its time and reason. Never postpones, never takes the work from a claimant.
+-- Distinct names, of a client each, with its time and reason. Never postpones, never takes the work from a claimant.
 function release.enqueue_all(names, items)
-  if #names == 0 then return end
-  local old = redis.call('HMGET', key.releases, unpack(names))
   local due, entries, ending = {}, {}, {}
-  for i, name in ipairs(names) do
-    local entry, item = parsed(old[i]), items[i]
+  for i, entry in ipairs(release.get_all(names)) do
+    local name, item = names[i], items[i]
     if not (entry and entry.claimed) then
       if not entry or tonumber(redis.call('ZSCORE', key.due, name)) > item.at then
         due[#due + 1], due[#due + 2] = int(item.at), name
@@ -50,13 +69,7 @@ function release.enqueue_all(names, items)
       end
     end
   end
-  if #ending > 0 then
-    local counts = {}
-    for i, count in ipairs(redis.call('HMGET', key.ending, unpack(ending))) do
-      counts[2 * i - 1], counts[2 * i] = ending[i], int(tonumber(count or 0) + 1)
-    end
-    redis.call('HSET', key.ending, unpack(counts))
-  end
+  count_ending(ending)
   if #due > 0 then redis.call('ZADD', key.due, unpack(due)) end
   if #entries > 0 then redis.call('HSET', key.releases, unpack(entries)) end
 end
@@ -66,16 +79,26 @@ function release.enqueue(name, client, at, reason)
 end
 
 function release.remove(name, client)
-  if release.ended(release.get(name)) then count_ending(client, -1) end
+  if right_ended(release.get(name)) and redis.call('HINCRBY', key.ending, client, -1) <= 0 then
+    redis.call('HDEL', key.ending, client)
+  end
   redis.call('ZREM', key.due, name)
   redis.call('HDEL', key.releases, name)
 end
 
--- A token of its own for each claim; the entry comes due again when the claim runs out.
-function release.claim(scope, name, client, entry, claim_ms)
-  if not release.ended(entry) then count_ending(client, 1) end
-  local token = int(redis.call('HINCRBY', key.meta, 'claims', 1))
-  redis.call('HSET', key.releases, name, entry.reason .. ' ' .. token .. ' ' .. scope.owner)
-  redis.call('ZADD', key.due, int(scope.clock + claim_ms), name)
-  return token
+-- Distinct releases, parsed, with their entries: each gets a token of its own, and comes due again when the claim runs
+-- out.
+function release.claim_all(scope, claims, claim_ms)
+  if #claims == 0 then return end
+  local before = redis.call('HINCRBY', key.meta, 'claims', #claims) - #claims
+  local due, entries, ending = {}, {}, {}
+  for i, claim in ipairs(claims) do
+    claim.token = int(before + i)
+    due[2 * i - 1], due[2 * i] = int(scope.clock + claim_ms), claim.name
+    entries[2 * i - 1], entries[2 * i] = claim.name, claim.entry.reason .. ' ' .. claim.token .. ' ' .. scope.owner
+    if not right_ended(claim.entry) then ending[#ending + 1] = claim.client end
+  end
+  count_ending(ending)
+  redis.call('ZADD', key.due, unpack(due))
+  redis.call('HSET', key.releases, unpack(entries))
 end
