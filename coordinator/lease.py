@@ -2,7 +2,7 @@
 
 Rules (protocol, sections 3, 5, 6): validity counts from before the renewal was sent; a reply or event tightens at
 once; only a reply of a revision that is not older loosens; a tightening of this node's own is held until the reply
-to that very call, after an unknown outcome until a reply to a request sent after its `not_after`.
+to that very call, after an unknown outcome until a reply to a request that says that it was given up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROVISIONAL = Verdict(allowed=True, reason=None, retry_after=0.0, epoch=0, provi
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What every request carries: ARGV[1] to ARGV[6] of lua/include/begin.lua."""
+    """What every request carries: ARGV[1] to ARGV[8] of lua/include/begin.lua."""
 
     owner: str
     not_after_ms: int
@@ -39,7 +39,10 @@ class Head:
     epoch: int
     sent: float
     over_at: float = 0.0
-    """Node time from which no script runs before `not_after_ms` any more: the request can do nothing."""
+    """Node time by which `not_after_ms` has passed, unless the clock of Redis' machine was set back meanwhile."""
+    serial: int = 0
+    floor: int = 0
+    """What was sent below this serial is given up: once this request was executed, it can do nothing for certain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,9 @@ class Lease:
         self._mutex = threading.Lock()
         self._tokens = itertools.count(1)
         self._dead: Reason | None = Reason.LEASE_LAPSED
-        self._holds: dict[int, float | None] = {}
+        self._holds: dict[int, int | None] = {}
+        """Tightenings of this node's own; of one whose call was given up, the floor that a later request must have."""
+        self._serial = self._given_up = 0
         self._begin("", NOTHING, 0.0, 0.0, NEVER)
 
     def _begin(self, owner: str, state: State, sent: float, received: float, valid_until: float) -> None:
@@ -161,6 +166,7 @@ class Lease:
                 since = max(0.0, min((now - received) * (1 - CLOCK_DRIFT_MAX), _SINCE_MAX - self._op_timeout))
                 not_after = clock_ms + int((since + self._op_timeout) * 1000)
             state = self.state
+            self._serial += 1
             return Head(
                 self.owner,
                 not_after,
@@ -170,7 +176,14 @@ class Lease:
                 max(state.epoch, 0),
                 now,
                 now + self._op_timeout / (1 - CLOCK_DRIFT_MAX) + 0.002,
+                self._serial,
+                self._given_up,
             )
+
+    def give_up(self, head: Head) -> None:
+        """Have every request from now on say that what was sent up to this one must do nothing any more."""
+        with self._mutex:
+            self._given_up = max(self._given_up, head.serial + 1)
 
     # -- transitions ----------------------------------------------------------------------------------------------
 
@@ -202,8 +215,8 @@ class Lease:
         if state.clock_ms >= self._anchor[0]:
             self._anchor = (state.clock_ms, received)
         self._writes = max(self._writes, state.writes)
-        for token, until in list(self._holds.items()):
-            if until is not None and sent > until:
+        for token, floor in list(self._holds.items()):
+            if floor is not None and head.floor >= floor:
                 del self._holds[token]
         if state.revision >= self._floor and (state.revision, sent) >= (self.state.revision, self._view_sent):
             self.state, self._view_sent, self._floor = state, sent, state.revision
@@ -217,14 +230,13 @@ class Lease:
             self._rebuild()
             return token
 
-    def release(self, token: int, *, unknown_until: float | None = None) -> None:
-        """End a hold: its call was answered, or (`unknown_until`, node time) a reply to a later request must come."""
+    def release(self, token: int, *, unknown: bool = False) -> None:
+        """End a hold: its call was answered, or (`unknown`) given up: once a reply to a request that says so came."""
         with self._mutex:
-            if token in self._holds:
-                if unknown_until is None:
-                    del self._holds[token]
-                else:
-                    self._holds[token] = unknown_until
+            if unknown:
+                self._given_up = self._holds[token] = self._serial + 1
+            else:
+                self._holds.pop(token, None)
             self._rebuild()
 
     def told(self, revision: int) -> bool:

@@ -14,7 +14,7 @@
 --- @include next_generation
 --- @include attach
 --- @include holder_here
-local FIRST, GROUP = 7, 2
+local FIRST, GROUP = 9, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

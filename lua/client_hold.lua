@@ -10,7 +10,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
-local FIRST, GROUP = 7, 2
+local FIRST, GROUP = 9, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -1,8 +1,8 @@
 -- client_page: a page of the clients that occupy places of an adapter; may repeat, never misses. Changes nothing but
 -- the clock.
--- ARGV[7]  adapter   str    adapter
--- ARGV[8]  cursor    str    0 to begin, then what the last page answered
--- ARGV[9]  count     int    about so many, 1 to 200
+-- ARGV[9]  adapter   str    adapter
+-- ARGV[10] cursor    str    0 to begin, then what the last page answered
+-- ARGV[11] count     int    about so many, 1 to 200
 -- Returns  next cursor (0: the end), then client ids
 -- Status   DATA_LOST | FENCED | LATE | PAGE
 -- Retry    safe
@@ -10,7 +10,7 @@
 -- Cost     O(count)
 --- @include begin
 --- @include reply
-local adapter, cursor, count = ARGV[7], ARGV[8], ARGV[9]
+local adapter, cursor, count = ARGV[9], ARGV[10], ARGV[11]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -22,7 +22,7 @@
 --- @include attach
 --- @include end_right
 --- @include holder_here
-local FIRST, GROUP = 7, 8
+local FIRST, GROUP = 9, 8
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -1,5 +1,5 @@
 -- client_revoke: the client's right to its locks ends now, whoever serves it; they are due for release.
--- ARGV[7]  client    bytes  client id
+-- ARGV[9]  client    bytes  client id
 -- Returns  owner of its registration (empty: none), its generation
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | REVOKED
 -- Retry    safe: the repeat finds it leaving and changes nothing
@@ -14,7 +14,7 @@
 --- @include held_under
 --- @include roster_leave
 --- @include end_right
-local client = ARGV[7]
+local client = ARGV[9]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -9,7 +9,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
-local FIRST = 7
+local FIRST = 9
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -1,5 +1,5 @@
 -- client_unregister: the clients are gone from here: due after their TTL, at once if it is 0.
--- ARGV[7]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
+-- ARGV[9]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
 -- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token of the claim or empty
@@ -13,8 +13,8 @@
 --- @include advance
 --- @include registration
 --- @include claim_releases
-local claim_ms = tonumber(ARGV[7])
-local FIRST, GROUP = 8, 2
+local claim_ms = tonumber(ARGV[9])
+local FIRST, GROUP = 10, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -10,7 +10,7 @@
 --- @include reply
 --- @include registration
 --- @include held_under
-local FIRST = 7
+local FIRST = 9
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

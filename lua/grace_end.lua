@@ -1,8 +1,8 @@
 -- grace_end: the operator ends the period; rights that were not used are forfeited.
--- ARGV[7]  epoch     int    the epoch meant; 0: whichever is active
--- ARGV[8]  reason    str    for people
--- ARGV[9]  tight     int    1: the caller holds its view tightened until this very reply
--- ARGV[10] request   str    random per request; the same again is a repeat
+-- ARGV[9]  epoch     int    the epoch meant; 0: whichever is active
+-- ARGV[10] reason    str    for people
+-- ARGV[11] tight     int    1: the caller holds its view tightened until this very reply
+-- ARGV[12] request   str    random per request; the same again is a repeat
 -- Returns  nothing
 -- Status   DATA_LOST | FENCED | LATE | STALE_EPOCH | NOT_ACTIVE | ENDED
 -- Retry    safe: a repeat answers the same
@@ -12,7 +12,7 @@
 --- @include commit
 --- @include reply
 --- @include advance
-local epoch, reason, tight, request = tonumber(ARGV[7]), ARGV[8], ARGV[9] == '1', ARGV[10]
+local epoch, reason, tight, request = tonumber(ARGV[9]), ARGV[10], ARGV[11] == '1', ARGV[12]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -1,10 +1,10 @@
 -- grace_start: the caller brings the clients of a roster of its own, found in its lock store; starts grace or joins it.
--- ARGV[7]  node      str    the caller's node name; the roster is <node>:restored:<epoch>
--- ARGV[8]  more      int    1: further calls follow, the roster stays open
--- ARGV[9]  if_empty  str    wait or skip: what a complete roster without clients means
--- ARGV[10] reason    str    for people
--- ARGV[11] tight     int    1: the caller holds its view tightened until this very reply
--- ARGV[12] request   str    random per request; the same again is a repeat
+-- ARGV[9]  node      str    the caller's node name; the roster is <node>:restored:<epoch>
+-- ARGV[10] more      int    1: further calls follow, the roster stays open
+-- ARGV[11] if_empty  str    wait or skip: what a complete roster without clients means
+-- ARGV[12] reason    str    for people
+-- ARGV[13] tight     int    1: the caller holds its view tightened until this very reply
+-- ARGV[14] request   str    random per request; the same again is a repeat
 -- ARGV[..] client    bytes  0 to 200 client ids
 -- Returns  for LATER the ms after which to ask again, else the roster, then a word per client (EXPECTED, LIVE,
 --          FORFEITED)
@@ -20,9 +20,9 @@
 --- @include start_period
 --- @include held_under
 --- @include next_generation
-local node, more, if_empty, reason, tight = ARGV[7], ARGV[8] == '1', ARGV[9], ARGV[10], ARGV[11] == '1'
-local request = ARGV[12]
-local FIRST = 13
+local node, more, if_empty, reason, tight = ARGV[9], ARGV[10] == '1', ARGV[11], ARGV[12], ARGV[13] == '1'
+local request = ARGV[14]
+local FIRST = 15
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

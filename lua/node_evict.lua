@@ -1,6 +1,6 @@
 -- node_evict: a member whose lease lapsed more than its margin ago becomes a lost owner or an orphan.
--- ARGV[7]  victim    str    the owner to evict
--- ARGV[8]  tight     int    1: the caller holds its view tightened until this very reply
+-- ARGV[9]  victim    str    the owner to evict
+-- ARGV[10] tight     int    1: the caller holds its view tightened until this very reply
 -- Returns  the victim; for LATER the ms after which to ask again
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | ALIVE | LATER | EVICTED
 -- Retry    safe: the repeat is UNKNOWN, it is no member any more
@@ -12,7 +12,7 @@
 --- @include advance
 --- @include lose_owner
 --- @include int
-local victim, tight = ARGV[7], ARGV[8] == '1'
+local victim, tight = ARGV[9], ARGV[10] == '1'
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

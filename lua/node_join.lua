@@ -1,16 +1,16 @@
 -- node_join: a node enters the scope with its next incarnation. A healthy scope notices nothing.
--- ARGV[7]  node      str    the node's name
--- ARGV[8]  boot      str    random per attempt of one process; the same again is a repeat
--- ARGV[9]  fresh     str    dataset id to use if there is no data
--- ARGV[10] schema    str    the schema the caller speaks
--- ARGV[11] lease     int    ms
--- ARGV[12] margin    int    ms
--- ARGV[13] grace     int    ms
--- ARGV[14] retention int    ms
--- ARGV[15] bootstrap int    1: a scope without data is a new installation
--- ARGV[16] dead      int    1: the caller states that the process of an earlier incarnation is dead
--- ARGV[17] version   str    for display
--- ARGV[18] after     int    the incarnation that rejoins; 0: a new process. It never displaces a newer one
+-- ARGV[9]  node      str    the node's name
+-- ARGV[10] boot      str    random per attempt of one process; the same again is a repeat
+-- ARGV[11] fresh     str    dataset id to use if there is no data
+-- ARGV[12] schema    str    the schema the caller speaks
+-- ARGV[13] lease     int    ms
+-- ARGV[14] margin    int    ms
+-- ARGV[15] grace     int    ms
+-- ARGV[16] retention int    ms
+-- ARGV[17] bootstrap int    1: a scope without data is a new installation
+-- ARGV[18] dead      int    1: the caller states that the process of an earlier incarnation is dead
+-- ARGV[19] version   str    for display
+-- ARGV[20] after     int    the incarnation that rejoins; 0: a new process. It never displaces a newer one
 -- Returns  incarnation, ms of lease given (0: a repeat, the lease is as it was), id of the newest event
 -- Status   DATA_LOST | FENCED | SCHEMA | JOINED
 -- Retry    safe: a repeat with the same boot answers the same incarnation and leaves lease, ack and fence as they are
@@ -22,10 +22,10 @@
 --- @include advance
 --- @include start_period
 --- @include lapse
-local node, boot, fresh, schema = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local lease, margin, grace, retention = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local bootstrap, dead, version = ARGV[15] == '1', ARGV[16] == '1', ARGV[17]
-local after = tonumber(ARGV[18])
+local node, boot, fresh, schema = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local lease, margin, grace, retention = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+local bootstrap, dead, version = ARGV[17] == '1', ARGV[18] == '1', ARGV[19]
+local after = tonumber(ARGV[20])
 
 local scope, refusal, why = begin()
 local empty = scope.dataset == ''

@@ -1,5 +1,5 @@
 -- node_renew: extends the caller's lease, records its ack, moves the period, and tells what there is to do.
--- ARGV[7]  ack       int    the revision to which the caller has switched its view
+-- ARGV[9]  ack       int    the revision to which the caller has switched its view
 -- Returns  extended (0: no, the ack is overdue), next due, 1 if orphans wait, rights that remain, reclaimed clients,
 --          members, releases that wait, then the owners whose lease lapsed, then those waited for
 -- Status   DATA_LOST | FENCED | LATE | RENEWED
@@ -11,7 +11,7 @@
 --- @include reply
 --- @include advance
 --- @include next_due
-local acked = tonumber(ARGV[7])
+local acked = tonumber(ARGV[9])
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -3,7 +3,7 @@
 -- with it from other nodes, and what it left at those is forfeited too. Without a record of the client: all generations
 -- of that owner, which is fenced. Under a restored roster: up to the generation of its start. What the client holds
 -- under a newer registration is not touched.
--- ARGV[7]  limit     int    clients per call, 1 to 200
+-- ARGV[9]  limit     int    clients per call, 1 to 200
 -- Returns  how many were queued, 1 if orphans wait still, next due
 -- Status   DATA_LOST | FENCED | LATE | DRAINED
 -- Retry    safe: what was queued stays queued
@@ -17,7 +17,7 @@
 --- @include registration
 --- @include next_due
 --- @include rights_left
-local limit = tonumber(ARGV[7])
+local limit = tonumber(ARGV[9])
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

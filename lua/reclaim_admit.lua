@@ -1,5 +1,5 @@
 -- reclaim_admit: may this client, registered here, reclaim here now?
--- ARGV[7]  client    bytes  client id
+-- ARGV[9]  client    bytes  client id
 -- Returns  for BARRIER whom the period waits for
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | BARRIER | ALREADY | NOT_EXPECTED | NO_GRACE | ADMITTED
 -- Retry    safe: changes nothing
@@ -9,7 +9,7 @@
 --- @include reply
 --- @include reclaim_refusal
 --- @include waiting_for
-local client = ARGV[7]
+local client = ARGV[9]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

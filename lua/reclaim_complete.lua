@@ -1,5 +1,5 @@
 -- reclaim_complete: the clients have all their locks back, here.
--- ARGV[7]  idle      int    1: nothing else is being reclaimed here and the view is held closed until this very reply
+-- ARGV[9]  idle      int    1: nothing else is being reclaimed here and the view is held closed until this very reply
 -- ARGV[..] client    bytes  1 to 200 client ids
 -- Returns  rights that remain, 1 if this call lifted the period, then a status per client
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | BARRIER | ALREADY | NOT_EXPECTED | NO_GRACE | COMPLETED | OK
@@ -12,8 +12,8 @@
 --- @include advance
 --- @include reclaim_refusal
 --- @include roster_leave
-local idle = ARGV[7] == '1'
-local FIRST = 8
+local idle = ARGV[9] == '1'
+local FIRST = 10
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -1,6 +1,6 @@
 -- release_ack: the callback has freed everything. The registration goes, if it is still the one that ended.
--- ARGV[7]  name      bytes  name of the release
--- ARGV[8]  token     str    token of the claim
+-- ARGV[9]  name      bytes  name of the release
+-- ARGV[10] token     str    token of the claim
 -- ARGV[..] adapter   str    all adapters: a client without a record gives back whatever place it has
 -- Returns  nothing
 -- Status   DATA_LOST | FENCED | LATE | STALE_TOKEN | ACKED
@@ -12,8 +12,8 @@
 --- @include reply
 --- @include release
 --- @include registration
-local name, token = ARGV[7], ARGV[8]
-local FIRST = 9
+local name, token = ARGV[9], ARGV[10]
+local FIRST = 11
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

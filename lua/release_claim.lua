@@ -1,7 +1,7 @@
 -- release_claim: releases that are due, a token each. The right to reclaim ends with the claim.
--- ARGV[7]  limit     int    at most so many, 1 to 200
--- ARGV[8]  claim     int    ms of a claim
--- ARGV[9]  prefer    int    ms for which only the home node, if it is a valid member, may claim
+-- ARGV[9]  limit     int    at most so many, 1 to 200
+-- ARGV[10] claim     int    ms of a claim
+-- ARGV[11] prefer    int    ms for which only the home node, if it is a valid member, may claim
 -- Returns  next due (scope clock, ms; 0: none), then a group per release: name, client, owner, generation, reason,
 --          adapter, token, ms overdue
 -- Status   DATA_LOST | FENCED | LATE | CLAIMED
@@ -14,7 +14,7 @@
 --- @include advance
 --- @include claim_releases
 --- @include registration
-local limit, claim_ms, prefer = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local limit, claim_ms, prefer = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

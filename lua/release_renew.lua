@@ -1,5 +1,5 @@
 -- release_renew: the callbacks still run; their claims last longer.
--- ARGV[7]  claim     int    ms from now
+-- ARGV[9]  claim     int    ms from now
 -- ARGV[..] name      bytes  name of the release  (a pair for each of 1 to 200 releases)
 -- ARGV[..] token     str    token of the claim
 -- Returns  a status per release
@@ -11,8 +11,8 @@
 --- @include commit
 --- @include reply
 --- @include release
-local claim_ms = tonumber(ARGV[7])
-local FIRST, GROUP = 8, 2
+local claim_ms = tonumber(ARGV[9])
+local FIRST, GROUP = 10, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -1,9 +1,9 @@
 -- roster_page: a page of the clients that may still reclaim, or of those that did; may repeat, never misses. Changes
 -- nothing but the clock.
--- ARGV[7]  which     str    expected or reclaimed
--- ARGV[8]  roster    str    empty to begin, then what the last page answered
--- ARGV[9]  cursor    str    0 to begin, then what the last page answered
--- ARGV[10] count     int    about so many, 1 to 200
+-- ARGV[9]  which     str    expected or reclaimed
+-- ARGV[10] roster    str    empty to begin, then what the last page answered
+-- ARGV[11] cursor    str    0 to begin, then what the last page answered
+-- ARGV[12] count     int    about so many, 1 to 200
 -- Returns  next roster and next cursor (empty and 0: the end), then client ids
 -- Status   DATA_LOST | FENCED | LATE | PAGE
 -- Retry    safe
@@ -11,7 +11,7 @@
 -- Cost     O(count + lost owners)
 --- @include begin
 --- @include reply
-local which, roster, cursor, count = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local which, roster, cursor, count = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -12,7 +12,7 @@
 --- @include reply
 --- @include remaining
 --- @include waiting_for
-local FIRST, EXACT_MAX, SAMPLE = 7, 1000, 10
+local FIRST, EXACT_MAX, SAMPLE = 9, 1000, 10
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end

@@ -11,7 +11,7 @@ from coordinator.keys import DELETED_BY
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-COMMON = 6
+COMMON = 8
 """Arguments that every script has, of lua/include/begin.lua."""
 
 _KEY = re.compile(r"^-- KEYS\[[\d.]+\]\s+(\w+)\s+(\w+)\s+(\S+)\s+(.+)$", re.MULTILINE)

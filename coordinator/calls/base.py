@@ -50,7 +50,9 @@ def call(
     name: str, keys: Keys, head: Head, args: tuple[bytes | int | str, ...], parse: Callable[[Reply], T]
 ) -> Call[T]:
     """Build a call of the script `name`: the common head of arguments, then its own."""
-    common = (head.owner, head.not_after_ms, head.dataset, head.writes, head.revision, head.epoch)
+    common = (
+        head.owner, head.not_after_ms, head.dataset, head.writes, head.revision, head.epoch, head.serial, head.floor,
+    )  # fmt: skip
 
     def parse_or_refuse(reply: Reply) -> T:
         try:

@@ -105,7 +105,7 @@ class Core:
         """Send a call until it is answered, at most `attempts` times; every script is safe to repeat.
 
         After an unknown outcome the request's `not_after` is waited for, so that it can do nothing any more when the
-        next one is sent or the error is raised.
+        next one is sent or the error is raised; and every later request says that this one was given up.
         """
         unknown: errors.OutcomeUnknown | None = None
         for attempt in range(1, attempts + 1):
@@ -117,6 +117,7 @@ class Core:
                 reply = yield from self._send(call)
             except errors.OutcomeUnknown as error:
                 unknown = error
+                self.lease.give_up(head)
                 yield Sleep(max(0.0, head.over_at - self.now()))
                 if last:
                     raise
@@ -169,8 +170,7 @@ class Core:
             self.lease.release(hold)
             raise
         except BaseException:
-            # Whatever it was, the request may have been sent and may still run until its not_after.
-            self.lease.release(hold, unknown_until=self.lease.head(self.now()).over_at)
+            self.lease.release(hold, unknown=True)  # whatever it was, the request may have been sent, and may still run
             raise
         self.lease.release(hold)
         return result

@@ -5,6 +5,8 @@
 -- ARGV[4]  writes    int    the caller's canary as it was last told
 -- ARGV[5]  revision  int    the newest revision the caller was told
 -- ARGV[6]  epoch     int    the newest epoch the caller was told
+-- ARGV[7]  serial    int    counts the requests of this caller; 0: an operator
+-- ARGV[8]  floor     int    what the caller sent below this serial it has given up: it must do nothing any more
 -- Status   DATA_LOST | FENCED | LATE
 --- @include scope
 --- @include now
@@ -30,18 +32,24 @@ local function begin()
   end
   if scope.owner ~= '' then
     local node = redis.call('HMGET', derived('node', scope.owner), 'writes', 'fenced', 'acked', 'lease', 'margin',
-      'grace', 'retention')
+      'grace', 'retention', 'floor')
     if not node[1] or tonumber(node[1]) < tonumber(ARGV[4]) then return scope, 'DATA_LOST' end
     scope.writes = tonumber(node[1])
     if node[2] then return scope, 'FENCED', node[2] end
     scope.acked, scope.lease, scope.margin = tonumber(node[3]), tonumber(node[4]), tonumber(node[5])
-    scope.grace_ms, scope.retention = tonumber(node[6]), tonumber(node[7])
+    scope.grace_ms, scope.retention, scope.floor = tonumber(node[6]), tonumber(node[7]), tonumber(node[8] or 0)
   elseif scope.dataset == '' then
     return scope, 'DATA_LOST'
   end
   -- Every answer's clock is kept, that of a read or of a late request too: the next script moves on from there, and a
   -- `not_after` that was counted from it has passed when it should (lease.py).
   redis.call('HSET', key.meta, 'clock', int(scope.clock), 'raw', int(scope.raw))
-  if tonumber(ARGV[2]) > 0 and scope.clock > tonumber(ARGV[2]) then return scope, 'LATE' end
+  local serial, floor = tonumber(ARGV[7]), tonumber(ARGV[8])
+  if scope.owner ~= '' and floor > scope.floor then
+    redis.call('HSET', derived('node', scope.owner), 'floor', int(floor))
+  end
+  -- The serial is certain where the clock is not: it may have been set back since `not_after` was counted.
+  local given_up = scope.owner ~= '' and serial < scope.floor
+  if given_up or (tonumber(ARGV[2]) > 0 and scope.clock > tonumber(ARGV[2])) then return scope, 'LATE' end
   return scope, nil
 end

@@ -236,8 +236,9 @@ def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(wor
     n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
     assert not n1.check(Operation.NEW).allowed
     hold = n2.node.lease.tighten()
-    n2.node.lease.release(hold, unknown_until=n2.node.now())
-    n2.node.lease.observe(n2.node.lease.head(n2.node.now()), n2.node.lease.state, n2.node.now())
+    asked = n2.node.lease.head(n2.node.now())
+    n2.node.lease.release(hold, unknown=True)
+    n2.node.lease.observe(asked, n2.node.lease.state, n2.node.now())
     assert n2.node.lease.snapshot.strict
 
 

@@ -134,7 +134,7 @@ class Reference:
             need(not list(events), "10: a refused request left an event")
             return
         need(owner not in self.fenced, f"10: {script} of the fenced {owner} was executed")
-        args = call.args[6:]
+        args = call.args[8:]
         tight = ""
         if script in TIGHT and str(args[TIGHT[script]]) == "1" and reply.status not in {"ALIVE", "UNKNOWN", "LATER"}:
             need(strict or not self.active, "a caller said that its view is closed, and it is not")

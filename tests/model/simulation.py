@@ -31,6 +31,8 @@ FAR_AHEAD = 10**15
 """A last `raw` from which the machine's clock seems to go backwards: the scope clock moves only when it is told to."""
 EPOCH_MS = 10**12
 TICK = 0.5
+START = 1000.0
+"""Node time at the beginning."""
 STEPS_MAX = 400
 """Requests after which a simulation that does not come to rest is at fault."""
 
@@ -131,7 +133,7 @@ class Process:
 
     def now(self) -> float:
         """Return this node's time."""
-        return 1000.0 + self.sim.time * self.rate
+        return START + self.sim.time * self.rate
 
     @property
     def owner(self) -> str:
@@ -175,6 +177,8 @@ class Simulation:
         self.time = 0.0
         self.step_ms = 0
         """How far Redis' machine has stepped since the last script."""
+        self.set_back_at = float("-inf")
+        """When Redis' machine has last stepped back: the scope clock stood still then."""
         self._last_ms = 0
         self.processes: list[Process] = []
         self.late: list[tuple[Call[Any], Op]] = []
@@ -232,11 +236,15 @@ class Simulation:
         op.advance(error=errors.OutcomeUnknown("lost"))
 
     def arrive(self, number: int) -> None:
-        """Execute a request that was given up long ago; once its caller was told, it must do nothing any more."""
+        """Execute a request that was given up long ago; once its caller was told, it must do nothing any more.
+
+        Unless the machine's clock was set back since: then that holds from the caller's next request on, at least.
+        """
         call, op = self.late.pop(number)
         reply = self.call(call, op.process)
         told = op.over and op.process.alive
         done = reply.status in {"LATE", "FENCED"} or not call.head.not_after_ms
+        told = told and self.set_back_at < (call.head.sent - START) / op.process.rate
         need(done or not told, f"8: {call.script.name} was executed after its caller went on: {reply.status}")
 
     # -- letting things happen ----------------------------------------------------------------------------------------

@@ -94,8 +94,8 @@ class Scope(RuleBasedStateMachine):
             need(_facts(before) == _facts(self.snapshot), f"10: {call.script.name} answered {reply.status} and wrote")
         if call.script.name == "grace_start" and reply.status == "STARTED" and reply.data[0]:
             self.rosters.add(reply.data[0].decode())
-        if call.script.name == "release_ack" and reply.status == "ACKED" and call.args[6] in self.finishing:
-            claim = self.finishing.pop(call.args[6])
+        if call.script.name == "release_ack" and reply.status == "ACKED" and call.args[8] in self.finishing:
+            claim = self.finishing.pop(call.args[8])
             self.table.acknowledged(claim.name.split(b"|", 2)[2], claim.release, self.rosters)
         self.model.compare(self.snapshot)
 
@@ -426,6 +426,8 @@ class Scope(RuleBasedStateMachine):
         if self.sim.time - self.stepped_at > 12:
             self.stepped_at = self.sim.time
             self.sim.step_ms += ms
+            if ms < 0:
+                self.sim.set_back_at = self.sim.time
 
     @invariant()
     def nothing_is_left_over(self) -> None:
@@ -502,11 +504,11 @@ class Scope(RuleBasedStateMachine):
 
 
 def _facts(snapshot: Snapshot) -> dict[bytes, Any]:
-    """Return all of it but the clock, which the simulation moves."""
+    """Return all of it but the clock, which the simulation moves, and what callers said that they have given up."""
     facts = dict(snapshot.raw)
     for name, value in facts.items():
         if isinstance(value, dict):
-            facts[name] = {field: v for field, v in value.items() if field not in {b"clock", b"raw"}}
+            facts[name] = {field: v for field, v in value.items() if field not in {b"clock", b"raw", b"floor"}}
     return facts
 
 

@@ -290,9 +290,9 @@ def test_another_dataset_is_not_a_view() -> None:
 def test_a_reply_to_an_earlier_incarnation_is_not_a_view() -> None:
     """What was asked before the present join neither loosens, extends nor ends a hold."""
     lease = joined(STARTED)
-    lease.release(lease.tighten(), unknown_until=10.5)
-    lease.observe(head(11.0, "n1:6"), LIFTED, 11.1)
-    lease.renewed(head(11.0, "n1:6"), LIFTED, 11.1, extended=True)
+    lease.release(lease.tighten(), unknown=True)
+    lease.observe(replace(lease.head(11.0), owner="n1:6"), LIFTED, 11.1)
+    lease.renewed(replace(lease.head(11.0), owner="n1:6"), LIFTED, 11.1, extended=True)
     assert lease.state == STARTED
     observe(lease, LIFTED, 10.4, 11.2)
     assert lease.remaining(SENT) == V
@@ -338,21 +338,34 @@ def test_holds_are_counted_one_by_one() -> None:
     assert allows(lease, Operation.NEW)
 
 
-@pytest.mark.parametrize("sent", [RECEIVED, 12.0])
-def test_after_an_unknown_outcome_a_hold_outlives_replies_to_earlier_requests(sent: float) -> None:
-    """Replies to requests that were sent up to `unknown_until` do not end the hold, however new they are."""
+def test_after_an_unknown_outcome_a_hold_outlives_replies_to_earlier_requests() -> None:
+    """Replies to requests that do not say that the call was given up do not end the hold, however new they are."""
     lease = joined()
-    lease.release(lease.tighten(), unknown_until=12.0)
-    observe(lease, LIFTED, sent, 13.0)
+    token = lease.tighten()
+    asked = lease.head(12.5)
+    lease.release(token, unknown=True)
+    lease.observe(asked, LIFTED, 13.0)
     assert not allows(lease, Operation.NEW, 13.0)
 
 
 def test_after_an_unknown_outcome_a_later_request_ends_the_hold() -> None:
-    """A reply to a request that was sent after `unknown_until` ends the hold."""
+    """A reply to a request that says that the call was given up ends the hold."""
     lease = joined()
-    lease.release(lease.tighten(), unknown_until=12.0)
-    observe(lease, NORMAL, 12.0 + JUST, 13.0)
+    lease.release(lease.tighten(), unknown=True)
+    lease.observe(lease.head(12.0), NORMAL, 13.0)
     assert allows(lease, Operation.NEW, 13.0)
+
+
+def test_what_is_given_up_is_below_the_floor_of_every_later_request() -> None:
+    """Serials rise by one; a request that was given up is below the floor from then on, one after it is not."""
+    lease = joined()
+    first, second = lease.head(11.0), lease.head(11.1)
+    lease.give_up(second)
+    lease.give_up(first)
+    third = lease.head(11.2)
+    assert (first.serial, second.serial, third.serial) == (1, 2, 3)
+    assert first.floor == second.floor == 0
+    assert second.serial < third.floor <= third.serial
 
 
 def test_a_hold_without_an_outcome_is_not_ended_by_later_requests() -> None:
