@@ -50,7 +50,10 @@ class Keeper:
         self._beat_at = 0.0
         self._told = -1
         self._rearm_at = 0.0
+        self._again_at = 0.0
+        """A duty failed: what is due is not tried again before."""
         self._good_until: dict[bytes, float] = {}
+        self._begun: set[bytes] = set()
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -73,7 +76,7 @@ class Keeper:
         times = [self._beat_at]
         node = self.node
         if self._may_claim() and node.lease.is_valid(node.now()):
-            times.append(node.lease.node_time(node.next_due_ms))
+            times.append(max(node.lease.node_time(node.next_due_ms), self._again_at))
         if node.lease.is_valid(node.now()):
             times.append(self._period_ends_at())
         return min(times)
@@ -83,7 +86,7 @@ class Keeper:
         state = self.node.lease.state
         if state.closing or not state.deadline_ms:
             return float("inf")
-        return max(self.node.lease.node_time(state.deadline_ms), self._rearm_at)
+        return max(self.node.lease.node_time(state.deadline_ms), self._rearm_at, self._again_at)
 
     def _step(self) -> Keeping:
         node = self.node
@@ -128,9 +131,13 @@ class Keeper:
 
     def _audit(self) -> Flow[bool]:
         """Look after the next clients, when events may have been missed; tell whether there are more."""
-        if self.node.must_audit and not self._unaudited:
-            self.node.must_audit = False  # before it: what is missed meanwhile asks for another
-            self._unaudited = list(self.node.memory.batches(BATCH_MAX))
+        node = self.node
+        if node.must_audit and not self._unaudited:
+            node.must_audit = False  # before it: what is missed meanwhile asks for another
+            self._unaudited = list(node.memory.batches(BATCH_MAX))
+        while node.to_audit:
+            few = [node.to_audit.pop() for _ in range(min(BATCH_MAX, len(node.to_audit)))]
+            self._unaudited.append(few)
         if self._unaudited:
             yield from self.node.audit(self._unaudited[-1])
             self._unaudited.pop()  # after it: what failed is asked again
@@ -143,6 +150,7 @@ class Keeper:
         except errors.CoordinatorError:
             soon = self.node.now() + self.node.settings.op_timeout_seconds * random.uniform(0.5, 1.0)  # noqa: S311
             self._beat_at = min(max(self._beat_at, self.node.now()), soon)
+            self._again_at = soon
             if self.node.fenced is not None:
                 yield Wait(soon)
 
@@ -181,16 +189,26 @@ class Keeper:
         return self.node.claims_releases and self.node.next_due_ms > 0 and len(self.claims) < BATCH_MAX
 
     def took(self, claims: list[releases.Claim], asked: float) -> list[releases.Claim]:
-        """Note claims asked for at a node time; return those to begin. One whose worker still runs gets a new token."""
-        begin = [claim for claim in claims if claim.name not in self.claims]
+        """Note claims asked for at a node time; return those to begin. One that is here already gets a new token.
+
+        What their clients still have here is closed first: nothing is confirmed that the callback would not see.
+        """
+        begin = []
         for claim in claims:
+            if claim.release.generation is not None:
+                self.node.memory.close(claim.client, claim.release.generation)
+            if claim.name not in self.claims:
+                begin.append(claim)
             self.claims[claim.name] = claim
             self._good_until[claim.name] = asked + CLAIM_STOP_FRACTION * self.node.settings.claim_seconds
         return begin
 
     def may_begin(self, claim: releases.Claim) -> bool:
         """Tell whether a worker may start on a claim: not when it may have run out while it was queued."""
-        if self.claims.get(claim.name) is claim and self.node.now() < self._good_until[claim.name]:
+        if claim.name in self._begun:
+            return False  # asked for twice: one worker is enough
+        if claim.name in self.claims and self.node.now() < self._good_until[claim.name]:
+            self._begun.add(claim.name)
             return True
         self.forget(claim)
         return False
@@ -198,6 +216,7 @@ class Keeper:
     def forget(self, claim: releases.Claim) -> releases.Claim:
         """End the work on a claim, which runs out unless it is acknowledged; return it with its present token."""
         self._good_until.pop(claim.name, None)
+        self._begun.discard(claim.name)
         self.node.wake()
         return self.claims.pop(claim.name, claim)
 
@@ -205,8 +224,12 @@ class Keeper:
         """Extend the claims of callbacks that still run, before half of their time is left."""
         seconds, asked = self.node.settings.claim_seconds, self.node.now()
         ending = [claim for claim in list(self.claims.values()) if self._is_ending(claim, asked + seconds / 2)]
-        if not ending:
-            return
+        ending.sort(key=lambda claim: self._good_until.get(claim.name, 0.0))
+        for first in range(0, len(ending), BATCH_MAX):
+            yield from self._renew_batch(ending[first : first + BATCH_MAX])
+
+    def _renew_batch(self, ending: list[releases.Claim]) -> Flow[None]:
+        seconds, asked = self.node.settings.claim_seconds, self.node.now()
         for claim, renewed in zip(ending, (yield from self._extend(ending, seconds)), strict=True):
             if self.claims.get(claim.name) is not claim:
                 continue  # its worker was done meanwhile
@@ -235,7 +258,7 @@ class Keeper:
         node = self.node
         claim = self.forget(claim)
         failures = self._failures[claim.name] = self._failures.get(claim.name, 0) + 1
-        wait = min(BACKOFF_MIN_SECONDS * 2 ** (failures - 1), BACKOFF_MAX_SECONDS)
+        wait = min(BACKOFF_MIN_SECONDS * 2 ** min(failures - 1, 10), BACKOFF_MAX_SECONDS)
         node.metrics.release(claim.release.adapter, claim.release.reason, "failed")
         yield from self._extend([claim], wait)
         node.due_at(node.lease.state.clock_ms + milliseconds(wait))

@@ -26,6 +26,7 @@ DELETED_BY = {
     "node": "by its TTL, which it has once it is no member; a restored roster's by orphan_drain",
     "clients": "release_ack, orphan_drain",
     "holders": "client_drop, release_claim, orphan_drain",
+    "closing": "client_drop, or with its owner",
     "client": "release_ack; has a TTL while its disconnect waits",
     "adapter": "release_ack",
 }

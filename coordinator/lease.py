@@ -140,6 +140,7 @@ class Lease:
 
     def _begin(self, owner: str, state: State, sent: float, received: float, valid_until: float) -> None:
         self.owner = owner
+        self._renewed = sent
         self.state = state
         self._view_sent = sent
         self._anchor = (state.clock_ms, received)
@@ -201,6 +202,7 @@ class Lease:
         with self._mutex:
             if extended and self._dead is None and head.owner == self.owner:
                 self._valid_until = max(self._valid_until, sent + self._validity)
+                self._renewed = sent
             self._observe(head, state, received)
 
     def observe(self, head: Head, state: State, received: float) -> None:
@@ -287,6 +289,10 @@ class Lease:
     def remaining(self, now: float) -> float:
         """Return seconds of validity left, 0 when lapsed."""
         return max(0.0, self.snapshot.valid_until - now)
+
+    def silent(self, now: float) -> float:
+        """Return seconds since a renewal was sent that was answered."""
+        return now - self._renewed
 
     def check(self, operation: Operation, now: float) -> Verdict:
         """Decide locally; an allowed answer is an object that exists already."""

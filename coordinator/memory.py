@@ -29,6 +29,10 @@ class Entry:
     """None: not known, after a reclaim or a move."""
     copied: bool = False
     """Its right is a copy of what it has at `previous`, until its first lock here."""
+    left: tuple[str, ...] = ()
+    """Owners under which it had rights still when it came here."""
+    told: int = 0
+    """The newest epoch of which the server was told that one of those owners is lost."""
 
 
 class Memory:
@@ -98,9 +102,9 @@ class Memory:
             self._counts = dict.fromkeys(self._counts, 0)
 
     def came_from(self, owner: str) -> list[Entry]:
-        """Return the clients that were registered with `owner` before they came here."""
+        """Return the clients that had a right under `owner` when they came here."""
         with self._mutex:
-            return [entry for entry in self._entries.values() if entry.previous == owner]
+            return [entry for entry in self._entries.values() if owner in entry.left]
 
     def batches(self, size: int) -> Iterator[list[Entry]]:
         """Iterate over all entries as of now, `size` at a time."""

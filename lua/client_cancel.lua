@@ -1,8 +1,8 @@
 -- client_cancel: the clients' deferred disconnects end, as if they reconnected here; nothing to cancel is no error.
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] request   str    random per request; the same again is a repeat
--- Returns  a group per client: status, generation, previous owner, registered at, 1 or 2 if it is a holder, as
---          client_register
+-- Returns  a group per client: status, generation, previous owner, registered at, 1 or 2 if it is a holder, what it has
+--          left behind, as client_register
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | NOT_DEFERRED | CANCELLED | OK
 -- Retry    safe: a repeat with the same request changes nothing
 -- Durable  no
@@ -25,15 +25,17 @@ local function cancel(client, request)
   local reg = registration(client)
   if not reg then return { 'UNKNOWN', 0, '', 0, 0 } end
   local status = 'CANCELLED'
-  if reg.request ~= request and reg.state == 'deferred' then
+  if reg.displaced == request then
+    status = 'NOT_DEFERRED' -- the client has connected elsewhere since
+  elseif reg.request ~= request and reg.state == 'deferred' then
     attach(scope, client, reg, moves)
     reg.generation, reg.state, reg.due = next_generation(scope), 'live', 0
-    reg.last_seen, reg.request = scope.clock, request
+    reg.last_seen, reg.displaced, reg.request = scope.clock, reg.request, request
     keep_registration(client, reg)
   elseif reg.request ~= request then
     status = 'NOT_DEFERRED'
   end
-  return { status, reg.generation, reg.previous, reg.registered_at, reg.copied and 2 or 1 }
+  return { status, reg.generation, reg.previous, reg.registered_at, reg.copied and 2 or 1, reg.left }
 end
 
 commit(scope)

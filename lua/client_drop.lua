@@ -1,4 +1,5 @@
 -- client_drop: the clients hold nothing any more under this owner.
+-- ARGV[9]  closed    int    1: the caller has closed their entries up to these generations, and confirms nothing more
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; an old one takes out only the copy that a move left behind
 -- Returns  a status per client
@@ -10,15 +11,17 @@
 --- @include commit
 --- @include reply
 --- @include registration
-local FIRST, GROUP = 9, 2
+local closed = ARGV[9] == '1'
+local FIRST, GROUP = 10, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
 commit(scope)
-local answers, dropped = {}, {}
+local answers, dropped, clients = {}, {}, {}
 for i = FIRST, #ARGV, GROUP do
   local reg, status = registration(ARGV[i]), 'DROPPED'
+  clients[#clients + 1] = ARGV[i]
   if not reg then
     status = 'UNKNOWN'
   elseif reg.owner ~= scope.owner or reg.generation ~= tonumber(ARGV[i + 1]) then
@@ -31,4 +34,12 @@ for i = FIRST, #ARGV, GROUP do
   answers[#answers + 1] = status
 end
 if #dropped > 0 then redis.call('SREM', derived('holders', scope.owner), unpack(dropped)) end
+if closed then
+  local gone = {}
+  for i, generation in ipairs(redis.call('HMGET', derived('closing', scope.owner), unpack(clients))) do
+    local upto = tonumber(ARGV[FIRST + GROUP * i - 1])
+    if generation and tonumber(generation) <= upto then gone[#gone + 1] = clients[i] end
+  end
+  if #gone > 0 then redis.call('HDEL', derived('closing', scope.owner), unpack(gone)) end
+end
 return reply(scope, 'OK', unpack(answers))

@@ -13,13 +13,14 @@
 --- @include advance
 --- @include registration
 --- @include claim_releases
+--- @include closing
 local claim_ms = tonumber(ARGV[9])
 local FIRST, GROUP = 10, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 
-local due, queued, items = {}, {}, {} -- queued, items: what was due or deferred by this call
+local clients, due, queued, items = {}, {}, {}, {} -- queued, items: what was made due, or deferred, by this call
 
 -- Answers, and the release that the disconnect is.
 local function unregister(client, generation)
@@ -39,7 +40,7 @@ local function unregister(client, generation)
     redis.call('HSET', derived('client', client), 'state', reg.state, 'due', int(reg.due))
     queued[#queued + 1], items[#items + 1] = name, { client = client, at = reg.due, reason = 'disconnect' }
   end
-  due[#due + 1] = name
+  clients[#clients + 1], due[#due + 1] = client, name
   return { 'DUE', reg.due, reg.generation, reg.adapter, '' }, reg
 end
 
@@ -51,11 +52,15 @@ for i = FIRST, #ARGV, GROUP do
   if reg then leaving[#leaving + 1] = { answer = answer, reg = reg } end
 end
 release.enqueue_all(queued, items)
+local open = may_confirm(scope, clients)
 for i, entry in ipairs(release.get_all(due)) do
   local name, reg = due[i], leaving[i].reg
-  if entry and entry.claimed and entry.claimant == scope.owner then
+  if claim_ms == 0 or not entry then
+    leaving[i].claim = nil
+  elseif entry.claimed and entry.claimant == scope.owner then
     leaving[i].answer[5] = entry.token
-  elseif entry and not entry.claimed and claim_ms > 0 and reg.ttl == 0 then
+    redis.call('ZADD', key.due, int(scope.clock + claim_ms), name) -- answered again, it lasts as long as a new one
+  elseif not entry.claimed and reg.ttl == 0 and not open[clients[i]] then
     if not claiming[name] then
       claiming[name] = release.parse(name)
       claiming[name].entry, claiming[name].reg = entry, reg

@@ -1,7 +1,7 @@
 -- client_view: the records of clients. Changes nothing but the clock.
 -- ARGV[..] client    bytes  1 to 200 client ids
 -- Returns  a group per client, empty when there is no record: owner, generation, adapter, state, ttl, remote address,
---          registered at, last seen, 1 if it is a holder under a member or a lost owner
+--          registered at, last seen, 1 if it is a holder of a member, 2 if it is on a roster
 -- Status   DATA_LOST | FENCED | LATE | VIEW
 -- Retry    safe
 -- Durable  no
@@ -22,7 +22,8 @@ for _, client in ipairs(clients) do
   local reg = registration(client)
   if reg then
     local holder = 0
-    if held[client] or expected[client] then holder = 1 end
+    if held[client] then holder = 1 end
+    if expected[client] then holder = 2 end
     answers[#answers + 1] = { reg.owner, reg.generation, reg.adapter, reg.state, reg.ttl, reg.remote_addr,
       reg.registered_at, reg.last_seen, holder }
   else

@@ -1,7 +1,8 @@
 -- node_renew: extends the caller's lease, records its ack, moves the period, and tells what there is to do.
 -- ARGV[9]  ack       int    the revision to which the caller has switched its view
--- Returns  extended (0: no, the ack is overdue), next due, 1 if orphans wait, rights that remain, reclaimed clients,
---          members, releases that wait, then the owners whose lease lapsed, then those waited for
+-- Returns  extended (0: no, the ack is overdue), next due, 1 if orphans wait, members, releases that wait, then the
+--          owners whose lease lapsed, those waited for, and clients whose entry is to be closed, each followed by up
+--          to which generation
 -- Status   DATA_LOST | FENCED | LATE | RENEWED
 -- Retry    safe: a repeat changes nothing more
 -- Durable  no
@@ -11,6 +12,7 @@
 --- @include reply
 --- @include advance
 --- @include next_due
+local CLOSING_MAX = 50 -- about so many; the next renewal tells the next ones
 local acked = tonumber(ARGV[9])
 
 local scope, refusal, why = begin()
@@ -42,7 +44,6 @@ if scope.r2 > 0 then
 elseif scope.state == 'active' and scope.in_force == 0 then
   waiting = waiting_for(scope, scope.r1)
 end
-local left, done = 0, 0
-if scope.state == 'active' then left, done = remaining(), redis.call('SCARD', key.reclaimed) end
-return reply(scope, 'RENEWED', extended, next_due(), redis.call('EXISTS', key.orphans), left, done, #members / 2,
-  redis.call('ZCARD', key.due), lapsed, waiting)
+return reply(scope, 'RENEWED', extended, next_due(), redis.call('EXISTS', key.orphans), #members / 2,
+  redis.call('ZCARD', key.due), lapsed, waiting,
+  redis.call('HSCAN', derived('closing', scope.owner), '0', 'COUNT', CLOSING_MAX)[2])

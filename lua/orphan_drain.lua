@@ -2,7 +2,8 @@
 -- A forfeited right goes up to the generation that the client had there, whatever the owner: its locks may have come
 -- with it from other nodes, and what it left at those is forfeited too. Without a record of the client: all generations
 -- of that owner, which is fenced. Under a restored roster: up to the generation of its start. What the client holds
--- under a newer registration is not touched.
+-- under a newer registration is not touched. One that held nothing is `orphaned`: only its registration there ends, and
+-- if it had left before, its disconnect says when.
 -- ARGV[9]  limit     int    clients per call, 1 to 200
 -- Returns  how many were queued, 1 if orphans wait still, next due
 -- Status   DATA_LOST | FENCED | LATE | DRAINED
@@ -46,25 +47,34 @@ local function forfeit_earlier(client, reg, upto)
   end
 end
 
-local function queue(client, reason)
-  local reg, at = registration(client), scope.clock
-  if reg and reg.owner == owner then
-    if reg.state == 'deferred' then at = math.max(at, reg.due) end
-  elseif reg and reason == 'orphaned' then
-    return -- registered elsewhere since, and it held nothing here
-  end
-  local upto = generation_there(reg)
-  if reg and upto and reason == 'forfeited' then forfeit_earlier(client, reg, upto) end
+local function queue(client, reason, upto, at)
   names[#names + 1] = release.name(restored and '*' or owner, upto and int(upto) or '*', client)
   items[#items + 1] = { client = client, at = at, reason = reason }
 end
 
+local function forfeit(client)
+  local reg, at = registration(client), scope.clock
+  if reg and reg.owner == owner and reg.state == 'deferred' then at = math.max(at, reg.due) end
+  local upto = generation_there(reg)
+  if reg and upto then forfeit_earlier(client, reg, upto) end
+  queue(client, 'forfeited', upto, at)
+end
+
+local function orphan(client)
+  local reg = registration(client)
+  if not reg or (reg.owner == owner and reg.state == 'live') then
+    queue(client, 'orphaned', nil, scope.clock)
+  elseif reg.owner == owner and reg.state == 'deferred' then
+    queue(client, 'disconnect', reg.generation, math.max(reg.due, scope.clock)) -- it may wait for the period's cap
+  end
+end
+
 local popped = redis.call('SPOP', derived('holders', owner), limit)
 if #popped > 0 then redis.call('SREM', derived('clients', owner), unpack(popped)) end
-for _, client in ipairs(popped) do queue(client, 'forfeited') end
+for _, client in ipairs(popped) do forfeit(client) end
 if #names < limit then
   popped = redis.call('SPOP', derived('clients', owner), limit - #names)
-  for _, client in ipairs(popped) do queue(client, 'orphaned') end
+  for _, client in ipairs(popped) do orphan(client) end
 end
 release.enqueue_all(names, items)
 if redis.call('EXISTS', derived('holders', owner), derived('clients', owner)) == 0 then

@@ -27,7 +27,7 @@ for i, client in ipairs(clients) do
   if not status then status, reg = reclaim_refusal(scope, client, stands, false) end
   if not status then
     complete[#complete + 1] = client
-    if reg.copied then redis.call('HSET', derived('client', client), 'copied', '') end
+    redis.call('HSET', derived('client', client), 'copied', '', 'completed', int(reg.generation))
     status, seen[client] = 'COMPLETED', 'ALREADY'
   end
   statuses[i] = status

@@ -30,9 +30,11 @@ if entry then
     redis.call('DEL', derived('client', client))
     redis.call('SREM', derived('clients', owner), client)
     redis.call('SREM', derived('adapter', reg.adapter), client)
-  elseif not reg then
-    redis.call('SREM', derived('clients', owner), client)
-    for i = FIRST, #ARGV do redis.call('SREM', derived('adapter', ARGV[i]), client) end
+  else -- a record that expired left these behind
+    if not reg or reg.owner ~= owner then redis.call('SREM', derived('clients', owner), client) end
+    for i = FIRST, #ARGV do
+      if not reg or reg.adapter ~= ARGV[i] then redis.call('SREM', derived('adapter', ARGV[i]), client) end
+    end
   end
 end
 return reply(scope, 'ACKED')

@@ -28,7 +28,7 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
         clients.cancel(keys, head, raw, "request"),
         clients.page(keys, head, "nfs", "0", 10),
         clients.register(keys, head, [item]),
-        clients.revoke(keys, head, raw),
+        clients.revoke(keys, head, raw, "revoked"),
         clients.unregister(keys, head, [(raw, 0)], 10_000),
         clients.view(keys, head, [raw]),
         grace.start(keys, head, node.name, [raw], "request", more=False, if_empty="wait", reason=b"x"),

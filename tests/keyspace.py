@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 READERS = {
     "open": "SMEMBERS", "lost": "SMEMBERS", "members": ("ZRANGE", 0, -1), "due": ("ZRANGE", 0, -1),
     "releases": "HGETALL", "ending": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "SMEMBERS",
+    "closing": "HGETALL",
     "client": ("HMGET", "owner", "generation", "state"), "adapter": "SMEMBERS", "grace": ("HMGET", "state"),
 }  # fmt: skip
 """How a key is read, by its name; of the others only the TTL counts."""
@@ -97,13 +98,18 @@ class Scope:
             for owner, _ in self.derived(kind):
                 if owner not in members and owner not in rosters:
                     yield f"{kind}:{owner!r} is of nobody"
+        yield from (
+            f"closing:{owner!r} is of no member" for owner, _ in self.derived("closing") if owner not in members
+        )
 
     def _releases(self) -> Iterator[str]:
         due, releases = set(self.fixed("due")), dict(self.fixed("releases"))
         for name in due ^ releases.keys():
             yield f"release {name!r} is {'due, but nothing else' if name in due else 'not due'}"
         ending = Counter(
-            name.split(b"|", 2)[2] for name, entry in releases.items() if entry.split(b" ")[:2] != [b"disconnect", b"-"]
+            name.split(b"|", 2)[2]
+            for name, entry in releases.items()
+            if entry.split(b" ")[:2] != [b"disconnect", b"-"] and not entry.startswith(b"orphaned ")
         )
         counted = {client: int(count) for client, count in self.fixed("ending").items()}
         if counted != ending:

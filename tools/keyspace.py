@@ -21,8 +21,8 @@ _LOCAL = re.compile(r"local ([\w, ]+) = (derived\(.*)")
 _NAMED = re.compile(r"key\.(\w+)|derived\('(\w+)'|(\w+)")
 
 READS = {
-    "EXISTS", "HEXISTS", "HGET", "HMGET", "SCARD", "SDIFF", "SISMEMBER", "SMEMBERS", "SMISMEMBER", "SRANDMEMBER",
-    "SSCAN", "SUNION", "TIME", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
+    "EXISTS", "HEXISTS", "HGET", "HMGET", "HSCAN", "SCARD", "SDIFF", "SISMEMBER", "SMEMBERS", "SMISMEMBER",
+    "SRANDMEMBER", "SSCAN", "SUNION", "TIME", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
 }  # fmt: skip
 WRITES = {
     "DEL": 9, "HDEL": 1, "HINCRBY": 1, "HSET": 1, "HSETNX": 1, "PERSIST": 1, "PEXPIRE": 1, "SADD": 1, "SMOVE": 2,

@@ -40,6 +40,8 @@ class Registered:
     holder: bool
     copied: bool
     """Its right is a copy that the first lock here must confirm (`client_hold`)."""
+    left: tuple[str, ...]
+    """Owners under which it has rights still, from before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ def register(keys: Keys, head: Head, clients: Sequence[Registering]) -> Call[lis
 
 def _registered(reply: Reply, group: Sequence[Any]) -> Registered | CoordinatorError:
     error = reply.refused(group[0], tuple(group[1:]))
-    return error or Registered(int(group[1]), text(group[2]), int(group[3]), int(group[4]) > 0, int(group[4]) == 2)
+    if error is not None:
+        return error
+    left = tuple(right.rpartition("=")[0] for right in text(group[5]).split())
+    return Registered(int(group[1]), text(group[2]), int(group[3]), int(group[4]) > 0, int(group[4]) == 2, left)
 
 
 def unregister(
@@ -111,52 +116,60 @@ def cancel(keys: Keys, head: Head, client: bytes, request: str) -> Call[Register
     return call("client_cancel", keys, head, (client, request), parse)
 
 
-def statuses(name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...]) -> Call[list[CoordinatorError | None]]:
-    """Call a script that answers one status per client: client_hold, client_drop, client_touch."""
+def statuses(
+    name: str, keys: Keys, head: Head, args: tuple[bytes | int, ...], *, closed: bool = False
+) -> Call[list[CoordinatorError | None]]:
+    """Call a script that answers one status per client: client_hold, client_drop, client_touch.
+
+    `closed`, of a drop: the caller has closed the entries of these clients and confirms nothing more under them.
+    """
     ids = args if name == "client_touch" else args[::2]
+    flags = (int(closed),) if name == "client_drop" else ()
 
     def parse(reply: Reply) -> list[CoordinatorError | None]:
         check(reply)
         return [reply.refused(word) for _, word in zip(ids, reply.data, strict=True)]
 
-    return call(name, keys, head, args, parse)
+    return call(name, keys, head, flags + args, parse)
 
 
-def revoke(keys: Keys, head: Head, client: bytes) -> Call[tuple[str, int]]:
+def revoke(keys: Keys, head: Head, client: bytes, request: str) -> Call[tuple[str, int]]:
     """End a client's right; the owner and generation of its registration."""
 
     def parse(reply: Reply) -> tuple[str, int]:
         check(reply)
         return text(reply.data[0]), int(reply.data[1])
 
-    return call("client_revoke", keys, head, (client,), parse)
+    return call("client_revoke", keys, head, (client, request), parse)
 
 
-def view(keys: Keys, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRegistration | None]]:
-    """Read up to 200 records; lock counts are the caller's to fill in."""
+def view(keys: Keys, head: Head, clients: Sequence[bytes]) -> Call[list[tuple[ClientRegistration, bool] | None]]:
+    """Read up to 200 records, and whether the client is on a roster; lock counts are the caller's to fill in."""
 
-    def parse(reply: Reply) -> list[ClientRegistration | None]:
+    def parse(reply: Reply) -> list[tuple[ClientRegistration, bool] | None]:
         check(reply)
         return [
-            ClientRegistration(
-                client_id=client_str(client),
-                adapter=text(group[2]),
-                ttl=int(group[4]) / 1000,
-                registered_at=int(group[6]) / 1000,
-                last_seen=int(group[7]) / 1000,
-                remote_addr=text(group[5]),
-                lock_count=None,
-                holder=int(group[8]) > 0,
-                owner=text(group[0]),
-                generation=int(group[1]),
-                state=text(group[3]),
-            )
-            if group
-            else None
+            (_record(client, group), int(group[8]) == 2) if group else None
             for client, group in zip(clients, reply.data, strict=True)
         ]
 
     return call("client_view", keys, head, tuple(clients), parse)
+
+
+def _record(client: bytes, group: Sequence[Any]) -> ClientRegistration:
+    return ClientRegistration(
+        client_id=client_str(client),
+        adapter=text(group[2]),
+        ttl=int(group[4]) / 1000,
+        registered_at=int(group[6]) / 1000,
+        last_seen=int(group[7]) / 1000,
+        remote_addr=text(group[5]),
+        lock_count=None,
+        holder=int(group[8]) > 0,
+        owner=text(group[0]),
+        generation=int(group[1]),
+        state=text(group[3]),
+    )
 
 
 def page(keys: Keys, head: Head, adapter: str, cursor: str, count: int) -> Call[tuple[str, list[bytes]]]:

@@ -33,12 +33,12 @@ class Renewed:
     extended: bool
     next_due_ms: int
     orphans: bool
-    remaining: int
-    reclaimed: int
     members: int
     due: int
     lapsed: tuple[str, ...]
     waiting_for: tuple[str, ...]
+    closing: tuple[tuple[bytes, int], ...]
+    """Clients whose entries here are to be closed, up to which generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +100,16 @@ def renew(keys: Keys, head: Head, acked: int) -> Call[Renewed]:
 
     def parse(reply: Reply) -> Renewed:
         check(reply)
-        extended, next_due, orphans, remaining, reclaimed, members, due, lapsed, waiting = reply.data
+        extended, next_due, orphans, members, due, lapsed, waiting, closing = reply.data
         return Renewed(
             int(extended) > 0,
             int(next_due),
             int(orphans) > 0,
-            int(remaining),
-            int(reclaimed),
             int(members),
             int(due),
             tuple(map(text, lapsed)),
             tuple(map(text, waiting)),
+            tuple(zip(closing[::2], map(int, closing[1::2]), strict=True)),
         )
 
     return call("node_renew", keys, head, (acked,), parse)

@@ -22,7 +22,11 @@ class Claim:
     name: bytes
     token: str
     release: Release
-    overdue_ms: int = 0
+
+    @property
+    def client(self) -> bytes:
+        """The client whose locks are to be freed."""
+        return self.name.split(b"|", 2)[2]
 
 
 def _release(client: bytes, owner: str, generation: str, reason: str, adapter: str) -> Release:
@@ -51,9 +55,8 @@ def claim(keys: Keys, head: Head, limit: int, claim_ms: int, prefer_ms: int) -> 
                 name,
                 text(token),
                 _release(client, text(owner), text(generation), text(reason), text(adapter)),
-                int(overdue),
             )
-            for name, client, owner, generation, reason, adapter, token, overdue in reply.data[1:]
+            for name, client, owner, generation, reason, adapter, token in reply.data[1:]
         ]
         return int(reply.data[0]), claims
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from coordinator.memory import Entry
 from coordinator.settings import milliseconds, ttl_ms
 from coordinator.values import (
     ClientRegistration,
+    GraceState,
+    Move,
     Unregistered,
     client_bytes,
     client_str,
@@ -74,9 +77,20 @@ class ClientFlows(Core):
             count = old.lock_count
         self.memory.put(
             Entry(
-                item.client, answer.generation, item.adapter, item.ttl_ms, answer.previous, holds, count, answer.copied
+                item.client,
+                answer.generation,
+                item.adapter,
+                item.ttl_ms,
+                answer.previous,
+                holds,
+                count,
+                answer.copied,
+                answer.left,
             )
         )
+        if answer.copied and self.lease.snapshot.state is GraceState.ACTIVE:
+            self.to_audit += [entry for entry in [self.memory.get(item.client)] if entry]  # it may have died meanwhile
+            self.wake()
         self.metrics.connection(item.adapter, "connect")
         return ClientRegistration(
             client_id=client_str(item.client),
@@ -126,14 +140,17 @@ class ClientFlows(Core):
                 self.memory.put(entry)
 
     def audit(self, batch: Sequence[Entry]) -> Flow[None]:
-        """Ask for up to 200 clients of this node whether they are still here: events may have been missed."""
-        views = yield from self._records([entry.client for entry in batch])
-        for entry, view in zip(batch, views, strict=True):
+        """Ask for up to 200 clients of this node whether they are still here, and what they brought with them too."""
+        ids = [entry.client for entry in batch]
+        views = yield from self.ask(lambda head: clients.view(self.keys, head, ids))
+        for entry, found in zip(batch, views, strict=True):
+            view, expected = found or (None, False)
             if view is None or view.owner != self.lease.owner or view.state == "leaving":
                 self.forget(entry.client, view.owner if view else "", entry.generation)
-
-    def _records(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
-        return self.ask(lambda head: clients.view(self.keys, head, ids))
+            elif expected and (entry.holder or entry.copied) and entry.told < self.lease.state.epoch:
+                # It came with its right while that owner lived, so nobody has it reclaim: the server must.
+                entry.told = self.lease.state.epoch
+                self.on_move(Move(client_str(entry.client), self.lease.owner, "lost"))
 
     def cancel(self, client: bytes) -> Flow[bool]:
         """End a deferral as a reconnect here would."""
@@ -142,13 +159,23 @@ class ClientFlows(Core):
         if answer is None:
             return False
         views = yield from self.ask(lambda head: clients.view(self.keys, head, [client]))
-        view = views[0]
+        view, _ = views[0] or (None, False)
         if view is not None and view.generation == answer.generation:
             ttl = milliseconds(view.ttl)
             count = None if answer.holder else 0
             holds = answer.holder and not answer.copied
             self.memory.put(
-                Entry(client, answer.generation, view.adapter, ttl, answer.previous, holds, count, answer.copied)
+                Entry(
+                    client,
+                    answer.generation,
+                    view.adapter,
+                    ttl,
+                    answer.previous,
+                    holds,
+                    count,
+                    answer.copied,
+                    answer.left,
+                )
             )
             self.metrics.connection(view.adapter, "cancel")
         return True
@@ -165,9 +192,9 @@ class ClientFlows(Core):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        owner, closed = self.lease.owner, self.memory.close(client)
+        owner, closed, request = self.lease.owner, self.memory.close(client), secrets.token_hex(8)
         try:
-            yield from self.ask(lambda head: clients.revoke(self.keys, head, client))
+            yield from self.ask(lambda head: clients.revoke(self.keys, head, client, request))
         except errors.RegistrationRefused:
             raise  # nothing of it is left: the entry stays closed
         except (errors.Refused, errors.Unavailable, errors.Closed):
@@ -178,7 +205,7 @@ class ClientFlows(Core):
     def view_clients(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
         """Read records, with this node's lock counts."""
         views = yield from self.ask(lambda head: clients.view(self.keys, head, ids))
-        return [self._with_count(client, view) for client, view in zip(ids, views, strict=True)]
+        return [self._with_count(client, found and found[0]) for client, found in zip(ids, views, strict=True)]
 
     def _with_count(self, client: bytes, view: ClientRegistration | None) -> ClientRegistration | None:
         entry = self.memory.get(client)
@@ -193,12 +220,14 @@ class ClientFlows(Core):
         return self.ask(lambda head: clients.page(self.keys, head, adapter, cursor, base.BATCH_MAX))
 
     def drop_moved(self) -> Flow[bool]:
-        """Take out up to 200 of the copies of rights that moves left behind; tell whether there are more."""
-        if batch := self.to_drop[: base.BATCH_MAX]:
+        """Tell of up to 200 clients that went from here: copies of their rights go; tell whether there are more."""
+        if batch := list(itertools.islice(list(self.to_drop.items()), base.BATCH_MAX)):
             args = tuple(value for pair in batch for value in pair)
             yield from self._drop_batch(args)
-            del self.to_drop[: len(batch)]
+            for client, generation in batch:
+                if self.to_drop.get(client) == generation:
+                    del self.to_drop[client]
         return bool(self.to_drop)
 
     def _drop_batch(self, args: tuple[bytes | int, ...]) -> Flow[list[errors.CoordinatorError | None]]:
-        return self.ask(lambda head: clients.statuses("client_drop", self.keys, head, args))
+        return self.ask(lambda head: clients.statuses("client_drop", self.keys, head, args, closed=True))

@@ -92,9 +92,14 @@ class Core:
         self.on_move: Callable[[Move], None] = lambda _: None
         self.must_renew = False
         self.must_audit = False
-        """Events may have been missed: clients may have moved away unheard."""
-        self.to_drop: list[tuple[bytes, int]] = []
+        """Events may have been missed: clients may have moved away unheard, or lost the owner that they came from."""
+        self.to_audit: list[Entry] = []
+        """Clients that may have lost that owner."""
+        self.to_drop: dict[bytes, int] = {}
+        """Clients that went from here, their entries closed, and up to which generation: Redis is to be told."""
         self._reclaiming: dict[bytes, Entry] = {}
+        self._starting = threading.Lock()
+        """Held while a restored roster is being brought."""
         self._ended: dict[int, GracePeriod] = {}
         self._due_marks = 0
         self._mutex = threading.Lock()
@@ -191,7 +196,10 @@ class Core:
     def _heard(self, reply: base.Reply, head: Head) -> None:
         if head.owner != self.lease.owner:
             return  # of an incarnation that is over
-        if reply.status == "DATA_LOST":
+        if reply.status == "DATA_LOST" and self._was_forgotten(reply):
+            self.fenced = "evicted"
+            self.lease.invalidate()
+        elif reply.status == "DATA_LOST":
             if self.lost is None:
                 self.lost = str(base.refusal(reply.status, reply.state))
                 self.metrics.data_lost()
@@ -206,6 +214,12 @@ class Core:
             self._changed(before)
             return
         self.wake()
+
+    def _was_forgotten(self, reply: base.Reply) -> bool:
+        """Tell whether the data are all there, but for this node's own record: kept for so long after its eviction."""
+        state, told = reply.state, self.lease.state
+        whole = state.dataset == told.dataset and state.revision >= told.revision and state.epoch >= told.epoch
+        return whole and self.lease.silent(self.now()) > self.settings.retention_seconds
 
     def _changed(self, acked_before: int) -> None:
         self._announce()
@@ -291,6 +305,8 @@ class Core:
                 self.last_renewal = renewed
                 self.take_due(renewed.next_due_ms, mark)
                 self.metrics.renewed(renewed.members, len(renewed.waiting_for), renewed.due)
+                for client, generation in renewed.closing:
+                    self.forget(client, "", generation)
                 self._changed(before)
                 return renewed
             self._heard(reply, call.head)
@@ -318,9 +334,9 @@ class Core:
 
     def hear_all(self, events: Sequence[Event]) -> None:
         """Take what a read of the stream answered, in order."""
-        self._hears = True
-        if len(events) >= EVENTS_KEPT:
+        if not self._hears or len(events) >= EVENTS_KEPT:
             self.must_audit = True  # older ones may have been trimmed unread
+        self._hears = True
         for identifier, kind, event in events:
             try:
                 self.hear(kind, event)
@@ -331,14 +347,14 @@ class Core:
                 self.wake()
 
     def deaf(self, why: errors.Unavailable) -> None:
-        """Have the keeper make up for events that could not be read; the log says it, once until they can be again."""
+        """Learn by renewals what events would have told; the log says it, once until they can be read again."""
         if self._hears and not self.closed:
             log.warning("%s hears no events and learns by heartbeats only: %s", self.lease.owner, why)
         self._hears = False
-        self.must_renew = self.must_audit = True
+        self.must_renew = True
         self.wake()
 
-    def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901, PLR0912  (a table, one case per kind)
+    def hear(self, kind: str, event: dict[str, bytes]) -> None:  # noqa: C901  (a table, one case per kind)
         """Take an event: it tightens and wakes, it never loosens."""
         owner, here = base.text(event.get("owner", b"")), self.lease.owner
         match kind:
@@ -349,14 +365,12 @@ class Core:
                 self.forget(event["client"], base.text(event["to"]), int(event["generation"]))
             case "revoked":
                 if owner == here:
-                    self.memory.close(event["client"], int(event["generation"]))
+                    self._close(event["client"], int(event["generation"]))
                 self.must_renew = True
             case "due":
                 self.must_renew = True
             case "evicted" | "left_node":
-                for entry in self.memory.came_from(owner):
-                    if entry.holder or entry.copied:
-                        self.on_move(Move(client_str(entry.client), here, "lost"))
+                self.to_audit += self.memory.came_from(owner)
                 self.must_renew = True
             case "lift":
                 self.ended(_period(event))
@@ -374,11 +388,15 @@ class Core:
 
         One that is newer than `generation` stays: the client has come back since.
         """
-        entry = self.memory.close(client, generation)
-        if entry is not None:
-            self.to_drop.append((client, entry.generation))
+        if self._close(client, generation) is not None:
             self.on_move(Move(client_str(client), to, "registered"))
-            self.wake()
+
+    def _close(self, client: bytes, generation: int) -> Entry | None:
+        """Close an entry, if there is one, and have Redis told that nothing is confirmed under it any more."""
+        entry = self.memory.close(client, generation)
+        self.to_drop[client] = max(generation, self.to_drop.get(client, 0))
+        self.wake()
+        return entry
 
     def ended(self, period: GracePeriod) -> None:
         """Announce the end of a period, once per epoch, as soon as this node's view is past it."""

@@ -17,7 +17,9 @@ from coordinator.values import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-from coordinator.flows.core import Core, Flow
+from coordinator.flows.core import Core, Flow, Sleep
+
+_STARTING_POLL_SECONDS = 0.01
 
 
 class GraceFlows(Core):
@@ -29,11 +31,14 @@ class GraceFlows(Core):
             msg = f"if_empty={if_empty!r} must be 'wait' or 'skip'"
             raise errors.InvalidArgument(msg)
         why, first = text_bytes("reason", reason), 0
-        while True:
-            batch, first = ids[first : first + base.BATCH_MAX], first + base.BATCH_MAX
-            yield from self._start_grace(batch, if_empty, why, more=first < len(ids))
-            if first >= len(ids):
-                return
+        while not self._starting.acquire(blocking=False):
+            yield Sleep(_STARTING_POLL_SECONDS)  # one at a time: a repeat is known by the node's last request only
+        try:
+            while first < max(1, len(ids)):
+                batch, first = ids[first : first + base.BATCH_MAX], first + base.BATCH_MAX
+                yield from self._start_grace(batch, if_empty, why, more=first < len(ids))
+        finally:
+            self._starting.release()
 
     def _start_grace(
         self, batch: Sequence[bytes], if_empty: str, reason: bytes, *, more: bool

@@ -9,6 +9,7 @@
 --- @include event
 --- @include release
 --- @include rights_left
+--- @include closing
 local function note_move(moves, owner, client)
   local move = moves[owner]
   if not move then
@@ -54,6 +55,7 @@ local function attach(scope, client, reg, moves)
   end
   reg.left, reg.copied, reg.previous, reg.owner = table.concat(left, ' '), copied, from, scope.owner
   if member then
+    if not deferred then must_close(from, client, reg.generation) end
     event(scope, 'moved', 'client', client, 'owner', from, 'to', scope.owner, 'generation', int(reg.generation))
   end
 end
@@ -62,6 +64,7 @@ local function attach_all(scope, moves)
   for owner, move in pairs(moves) do
     if owner == scope.owner then
       redis.call('SADD', derived('clients', owner), unpack(move.clients))
+      redis.call('HDEL', derived('closing', owner), unpack(move.clients))
     else
       redis.call('SREM', derived('clients', owner), unpack(move.clients))
     end

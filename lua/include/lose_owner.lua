@@ -18,6 +18,7 @@ local function lose_owner(scope, owner, fence, reason)
   local figures = redis.call('HMGET', node, 'grace', 'lease', 'margin', 'retention')
   redis.call('ZREM', key.members, owner)
   redis.call('HSETNX', node, 'fenced', fence)
+  redis.call('UNLINK', derived('closing', owner)) -- it confirms nothing any more
   redis.call('PEXPIRE', node, figures[4])
   if redis.call('SCARD', derived('holders', owner)) > 0 then
     local bound = 2 * tonumber(figures[2]) + tonumber(figures[3])

@@ -1,6 +1,7 @@
 -- release: the queue of what is to be freed. A name is <owner>|<generation>|<client>; its entry in `releases` is
 -- "<reason> <token> <claimant>", token - while nobody works on it. `ending` counts, for each client, the releases
--- whose right to reclaim is over: such a client is no leftover for a restored roster. Lists have up to 200 items.
+-- whose right to reclaim is over: such a client is no leftover for a restored roster. `orphaned` ends no right: its
+-- client held nothing. Lists have up to 200 items.
 --- @include scope
 --- @include int
 local release = {}
@@ -36,8 +37,8 @@ function release.get(name)
   return release.get_all({ name })[1]
 end
 
-local function right_ended(entry)
-  return entry and (entry.claimed or entry.reason ~= 'disconnect')
+local function right_ended(reason, claimed)
+  return reason ~= 'orphaned' and (claimed or reason ~= 'disconnect')
 end
 
 -- Counts each of these clients up, as often as it stands there.
@@ -65,7 +66,7 @@ function release.enqueue_all(names, items)
       end
       if not entry or entry.reason == 'disconnect' then
         entries[#entries + 1], entries[#entries + 2] = name, item.reason .. ' - '
-        if item.reason ~= 'disconnect' then ending[#ending + 1] = item.client end
+        if right_ended(item.reason, false) then ending[#ending + 1] = item.client end
       end
     end
   end
@@ -79,7 +80,8 @@ function release.enqueue(name, client, at, reason)
 end
 
 function release.remove(name, client)
-  if right_ended(release.get(name)) and redis.call('HINCRBY', key.ending, client, -1) <= 0 then
+  local entry = release.get(name)
+  if entry and right_ended(entry.reason, entry.claimed) and redis.call('HINCRBY', key.ending, client, -1) <= 0 then
     redis.call('HDEL', key.ending, client)
   end
   redis.call('ZREM', key.due, name)
@@ -96,7 +98,7 @@ function release.claim_all(scope, claims, claim_ms)
     claim.token = int(before + i)
     due[2 * i - 1], due[2 * i] = int(scope.clock + claim_ms), claim.name
     entries[2 * i - 1], entries[2 * i] = claim.name, claim.entry.reason .. ' ' .. claim.token .. ' ' .. scope.owner
-    if not right_ended(claim.entry) then ending[#ending + 1] = claim.client end
+    if claim.entry.reason == 'disconnect' and not claim.entry.claimed then ending[#ending + 1] = claim.client end
   end
   count_ending(ending)
   redis.call('ZADD', key.due, unpack(due))

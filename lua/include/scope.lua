@@ -14,6 +14,7 @@
 -- KEYS[..] node       hash    node:<owner>    acked revision, canary, figures, fence; of a restored roster: its start
 -- KEYS[..] clients    set     clients:<owner>   clients registered through that owner
 -- KEYS[..] holders    set     holders:<owner>   clients that hold locks under that owner; of a lost one: its roster
+-- KEYS[..] closing    hash    closing:<owner>   client -> generation: gone from there, and not said to be closed yet
 -- KEYS[..] client     hash    client:<id>     registration: owner, generation, adapter, ttl, state, who and when
 -- KEYS[..] adapter    set     adapter:<name>  clients that occupy a place of that adapter's limit
 local key = {

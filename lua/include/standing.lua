@@ -1,6 +1,6 @@
 -- standing: under whom up to 200 clients have a right, each kind a table client -> owner:
 -- lost: on a roster of the present epoch; undrained: forfeited with the last one, and orphan_drain has not come to it
--- yet; elsewhere: of those on no roster, a holder of a member other than `here`, which may be dead and not noticed.
+-- yet; of those on no roster, here: a holder of `here`, elsewhere: of another member, perhaps dead and not noticed.
 --- @include scope
 --- @include held_under
 local function standing(here, clients)
@@ -13,7 +13,7 @@ local function standing(here, clients)
     if member ~= here then others[#others + 1] = member end
   end
   return {
-    lost = lost, elsewhere = held_under(rest, others),
+    lost = lost, here = held_under(rest, { here }), elsewhere = held_under(rest, others),
     undrained = held_under(clients, redis.call('SMEMBERS', key.orphans)), -- drained at once
   }
 end

@@ -1,5 +1,5 @@
 -- start_period: a roster starts a period or joins the one that is active. The caller asked start_later before.
--- length: this roster's grace, bound: the longest its barrier can take (2L + M), both in ms.
+-- length: this roster's grace, bound: 2L + M of its owner, both in ms.
 --- @include scope
 --- @include int
 --- @include transition
@@ -16,6 +16,11 @@ local function start_period(scope, roster, length, bound, reason)
     end
     transition(scope, 'joined', 'owner', roster, 'reason', reason)
     return
+  end
+  -- Its barrier waits for every member, each with a lease of its own.
+  for _, member in ipairs(redis.call('ZRANGE', key.members, 0, -1)) do
+    local node = redis.call('HMGET', derived('node', member), 'lease', 'margin')
+    bound = math.max(bound, 2 * tonumber(node[1] or 0) + tonumber(node[2] or 0))
   end
   scope.epoch = redis.call('HINCRBY', key.meta, 'epoch', 1)
   scope.state, scope.reason, scope.started, scope.r1_at = 'active', reason, scope.clock, scope.clock

@@ -103,7 +103,7 @@ def an_audit(player: Player) -> Callable[[], object]:
 
 def moves(player: Player) -> Callable[[], object]:
     """Have every client moved away."""
-    player.node.to_drop += [(entry.client, entry.generation) for entry in player.node.memory._entries.values()]
+    player.node.to_drop |= {entry.client: entry.generation for entry in player.node.memory._entries.values()}
     return lambda: player.node.to_drop
 
 

@@ -68,7 +68,8 @@ def test_26_a_node_dies_with_1000_clients(world: World) -> None:
     assert set(done.values()) == {1}, "each once"
     forfeited = set(HOLDERS) - STAYED_ELSEWHERE
     expected = {(name, "forfeited") for name in forfeited}
-    expected |= {(name, "orphaned") for name in set(CLIENTS) - set(HOLDERS) - STAYED_ELSEWHERE}
+    idle = set(CLIENTS) - set(HOLDERS) - STAYED_ELSEWHERE
+    expected |= {(name, "disconnect" if name in AWAY_IDLE else "orphaned") for name in idle}
     assert set(done) == expected
     assert {release.owner for node in (n2, n3) for release in node.releases} == {dead}
 

@@ -225,7 +225,7 @@ def test_a_scrape_makes_no_round_trip_and_waits_for_no_lock(world: World, monkey
     mutex = type(threading.Lock())
     parts = (n1.node, n1.node.lease, n1.node.memory, n1.metrics, n1.node.metrics)
     locks = [lock for part in parts for lock in vars(part).values() if isinstance(lock, mutex)]
-    assert len(locks) == 4
+    assert len(locks) == 5
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     with contextlib.ExitStack() as held:
         for lock in locks:

@@ -105,10 +105,10 @@ def test_clear_forgets_clients_and_keeps_their_adapters_at_zero() -> None:
 
 
 def test_came_from() -> None:
-    """Only clients whose registration was that owner's before are named."""
+    """Only clients that had a right under that owner when they came are named."""
     memory = Memory()
-    moved = entry(b"c1", previous="n2:1")
-    for other in (moved, entry(b"c2", previous="n2:2"), entry(b"c3")):
+    moved = replace(entry(b"c1"), left=("n3:1", "n2:1"))
+    for other in (moved, replace(entry(b"c2"), left=("n2:2",)), entry(b"c3", previous="n2:1")):
         memory.put(other)
     assert memory.came_from("n2:1") == [moved]
     assert memory.came_from("n9:1") == []

@@ -1,0 +1,586 @@
+"""Orders of events that take bad luck: what a fourth review found, and must not come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coordinator import BarrierPending, GraceState, OutcomeUnknown, errors
+from coordinator.flows import Sleep
+from coordinator.sync import drive
+from tests.world import GRACE, Player, World, all_released
+
+LAPSE = 9.5
+LOST = "no reply came"
+
+
+def lost_reply(player: Any, flow: Any, between: Any = lambda: None, *, times: int = 1) -> Any:
+    """Run a flow whose first replies are lost although executed; `between` acts after each."""
+    left = times
+
+    def send(call: Any) -> Any:
+        nonlocal left
+        reply = player.send(call)
+        if left:
+            left -= 1
+            between()
+            raise OutcomeUnknown(LOST)
+        return reply
+
+    return drive(flow, send, lambda _: None)
+
+
+def confirms(grant: Any) -> bool:
+    """Tell whether a grant still counts."""
+    try:
+        grant.confirm()
+    except errors.StaleGrant:
+        return False
+    return True
+
+
+def with_settings(world: World, name: str, **changes: Any) -> Player:
+    """Let a node join whose settings differ."""
+    common, world.settings = world.settings, replace(world.settings, **changes)
+    try:
+        return world.node(name)
+    finally:
+        world.settings = common
+
+
+def test_08_a_client_that_moved_twice_is_told_that_its_old_node_died(world: World) -> None:
+    """The node that serves it now hears of the death of a node before the last one, where its right is."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    n1.crash()  # hangs: it never hears of the move
+    n2.register("c")
+    n3.register("c")
+    world.settle()
+    world.pass_time(LAPSE)
+    assert n3.view().waiting_for == ("c",)
+    assert [(m.client_id, m.reason) for m in n3.moves] == [("c", "lost")]
+
+
+def test_08_no_locks_of_a_connected_client_are_freed_unsaid(world: World) -> None:
+    """What a period forfeits of a client that is served somewhere was said there before."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    n1.crash()
+    n2.register("c")
+    n3.register("c")
+    world.pass_time(2 * LAPSE + 2 * GRACE)
+    assert n3.view().state is GraceState.NORMAL
+    told = [m for m in n3.moves if m.reason == "lost"]
+    freed = [r for r in all_released(world) if r[0] == "c"]
+    assert told or not freed, "the locks of a connected client were freed and nobody was told"
+
+
+def test_08_a_death_that_is_heard_before_the_reply_to_register(world: World) -> None:
+    """The thread that listens is faster than the one that registers: the client is told of all the same."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    n1.crash()
+    while world.clock <= world.gone_at(n1):
+        world.jump(0.4)
+        for n in (n2, n3):
+            n.run(n.node.renew())
+    item = n2.node.registering("c", "nfs", "", 0, None, None)
+
+    def send(call: Any) -> Any:
+        reply = n2.send(call)
+        n3.run(n3.node.evict([n1.owner]))
+        n2.listen()  # the thread that listens is faster than the one that registers
+        return reply
+
+    drive(n2.node.register([item]), send, lambda _: None)
+    world.settle()
+    assert n2.view().waiting_for == ("c",)
+    assert [(m.client_id, m.reason) for m in n2.moves] == [("c", "lost")]
+
+
+def test_08_a_death_whose_event_was_missed(world: World) -> None:
+    """A node that could not hear events looks after its clients when it can again."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    n2.register("c")
+    n1.crash()
+    n2.listen()
+    while world.clock <= world.gone_at(n1):
+        world.jump(0.4)
+        for n in (n2, n3):
+            n.run(n.node.renew())
+    n3.run(n3.node.evict([n1.owner]))
+    newest: Any = world.redis.xrevrange(world.key("events"), count=1)
+    n2.cursor = newest[0][0].decode()  # trimmed unread
+    n2.node.deaf(errors.Unavailable(LOST))
+    n2.node.hear_all([])
+    world.settle()
+    world.pass_time(2)
+    assert n2.view().waiting_for == ("c",)
+    assert [(m.client_id, m.reason) for m in n2.moves] == [("c", "lost")]
+
+
+def test_23_a_release_waits_until_the_home_node_confirms_nothing_more(world: World) -> None:
+    """n3 revokes what n1 grants: freed once n1 has closed the client's entry, and with it what it confirmed late."""
+    n1, n3 = world.node("n1"), world.node("n3")
+    n1.register("c")
+    n1.lock("c")
+    late, too_late = n1.begin_lock("c"), n1.begin_lock("c")
+    n3.run(n3.node.revoke(b"c"))
+    world.jump(0.3)
+    for _ in range(3):
+        n3.listen()
+        n3.tick()
+    assert n3.releases == []
+    late.confirm()  # n1 has heard nothing yet
+    n1.run(n1.node.renew())  # its heartbeat tells, should the event be lost
+    assert not confirms(too_late)
+    world.settle()
+    assert list(all_released(world)) == [("c", "revoked")]
+
+
+def test_23_a_release_waits_for_the_node_that_the_client_came_from(world: World) -> None:
+    """A client moves from n1 to n2 and leaves: freed only once n1 confirms nothing more, which hears of it late."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")
+    n1.lock("c")
+    late = n1.begin_lock("c")
+    n2.register("c")
+    n2.unregister("c")
+    world.jump(0.3)
+    n2.tick()
+    assert n2.releases == []
+    late.confirm()
+    world.settle()
+    assert list(all_released(world)) == [("c", "disconnect")]
+
+
+def test_23_a_release_does_not_wait_for_the_dead(world: World) -> None:
+    """The node that should have closed the client's entry dies: it confirms nothing more, and the release goes on."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")
+    n1.lock("c")
+    n2.register("c")
+    n1.crash()
+    n2.unregister("c")
+    assert n2.releases == []
+    world.pass_time(LAPSE)
+    assert ("c", "disconnect") in n2.released()
+
+
+def test_23_a_claim_closes_the_entry_first(world: World) -> None:
+    """n1 takes the release of its own client, revoked elsewhere, before it hears why: nothing is confirmed any more."""
+    n1, n3 = world.node("n1", callback=False), world.node("n3")
+    n1.register("c")
+    n1.lock("c")
+    late = n1.begin_lock("c")
+    n3.run(n3.node.revoke(b"c"))
+    n1.node.due_at(world.clock)
+    n1.node.last_renewal = None
+    n1.tick()
+    assert [claim.client for claim in n1.held_back] == [b"c"]
+    assert not confirms(late)
+
+
+def test_31_a_clock_set_back_lets_no_late_eviction_ack_for_a_node_that_grants(world: World) -> None:
+    """A given-up eviction must not put its epoch in force once its caller goes on, whatever the clock did."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")
+    n1.lock("c")
+    n2.register("d")
+    n2.lock("d")
+    n1.crash()
+    while world.clock <= world.gone_at(n1):
+        world.jump(0.4)
+        n2.run(n2.node.renew())
+    delayed: list[Any] = []
+
+    def on_its_way(call: Any) -> Any:
+        delayed.append(call)
+        world.time += 0.4
+        raise OutcomeUnknown(LOST)
+
+    def sleep(seconds: float) -> None:
+        world.time += seconds
+
+    with pytest.raises(OutcomeUnknown):
+        drive(n2.node.evict([n1.owner]), on_its_way, sleep)
+    # Meanwhile the machine's clock was set back by some seconds: the last raw lies ahead, as include/now sees it.
+    seconds, _ = world.redis.time()
+    world.redis.hset(world.key("meta"), "raw", seconds * 1000 + 3000)
+    world.frozen = False
+    n2.run(n2.node.renew())  # the heartbeat: the scope clock moves by 0, from here on it runs again
+    world.jump(1.0)
+    n2.run(n2.node.renew())  # the next one, sent after the hold's time
+    assert n2.check().allowed, "the hold is over: what was given up is late for certain"
+    grant = n2.begin_lock("d")
+    reply = world.run(delayed[-1])
+    assert reply.status == "LATE" or not (reply.state.in_force and confirms(grant)), "granted in grace"
+
+
+def test_31_a_clock_set_back_lets_no_late_drop_take_a_later_hold(world: World) -> None:
+    """A given-up drop must not run after the hold that came next."""
+    n1 = world.node("n1")
+    n1.register("c")
+    n1.lock("c")
+    delayed: list[Any] = []
+
+    def on_its_way(call: Any) -> Any:
+        delayed.append(call)
+        world.time += 0.4
+        raise OutcomeUnknown(LOST)
+
+    def sleep(seconds: float) -> None:
+        world.time += seconds
+
+    with pytest.raises(OutcomeUnknown):
+        drive(n1.node.uncount_lock(b"c"), on_its_way, sleep)
+    seconds, _ = world.redis.time()
+    world.redis.hset(world.key("meta"), "raw", seconds * 1000 + 3000)
+    world.frozen = False
+    n1.lock("c")
+    world.run(delayed[-1])
+    assert world.redis.sismember(world.key("holders", n1.owner), "c"), "its lock has no right"
+
+
+def test_07_a_completion_is_repeated_when_the_next_period_has_begun(world: World) -> None:
+    """Its reply was lost, the period lifted, another one started: the repeat is a success still."""
+    n1, n2, n3, n4 = (world.node(f"n{i}") for i in (1, 2, 3, 4))
+    n1.register("c")
+    n1.lock("c")
+    n4.register("d")
+    n4.lock("d")
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.register("c")
+    n2.admit("c").confirm()
+
+    def between() -> None:
+        for n in (n3, n4):
+            n.listen()
+            n.tick()
+        n2.run(n2.node.renew())  # its keeper
+        assert n3.view().state is GraceState.NORMAL
+        n4.leave()  # a planned hand-off: the next epoch
+        assert n3.view().epoch == 2
+
+    (outcome,) = lost_reply(n2, n2.node.complete([b"c"]), between)
+    assert not isinstance(outcome, Exception), repr(outcome)
+    assert outcome.repeated
+
+
+def test_07_a_completion_is_repeated_while_an_old_node_hangs(world: World) -> None:
+    """A holder entry left at a hung node does not turn the success of the first attempt into a refusal."""
+    n1, n2, n4 = (world.node(f"n{i}") for i in (1, 2, 4))
+    n4.register("c")
+    n4.lock("c")
+    n1.register("c")
+    n1.lock("c")
+    n1.register("d")
+    n1.lock("d")
+    n1.crash()
+    while world.clock <= world.gone_at(n1):
+        world.jump(0.4)
+        for n in (n2, n4):
+            n.run(n.node.renew())
+    n2.run(n2.node.evict([n1.owner]))
+    n4.run(n4.node.renew())
+    n4.run(n4.node.renew())
+    n4.crash()  # hangs, before it dropped the copy
+    n2.run(n2.node.renew())
+    n2.register("c")
+    n2.admit("c").confirm()
+    (outcome,) = lost_reply(n2, n2.node.complete([b"c"]))
+    assert not isinstance(outcome, Exception), repr(outcome)
+
+
+def test_24_a_claim_that_is_answered_again_lasts_as_long_as_a_new_one(world: World) -> None:
+    """A disconnect whose reply was lost is repeated just before its claim runs out: nobody else begins meanwhile."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.callback = False
+    n1.register("c")
+    with pytest.raises(OutcomeUnknown):
+        lost_reply(n1, n1.node.unregister([(b"c", 0)]), times=1_000)
+    world.pass_time(9.6)
+    assert n1.held_back == []
+    n1.unregister("c")  # the server does it again: it is answered its own claim
+    (claim,) = n1.held_back
+    assert n1.keeper.may_begin(claim)  # the callback begins
+    world.jump(0.7)
+    n2.tick()
+    assert n2.released() == [] or not n1.keeper.may_begin(claim), "two nodes free it at once"
+
+
+def test_14_a_hung_member_with_a_longer_lease_does_not_use_up_the_grace(world: World) -> None:
+    """The cap leaves room for the longest lease of the members, not only of the lost owner."""
+    n1 = with_settings(world, "n1", grace_seconds=5.0)
+    n3 = with_settings(world, "n3", grace_seconds=5.0)
+    n2 = with_settings(world, "n2", grace_seconds=5.0, lease_seconds=60.0)
+    n1.register("c")
+    n1.lock("c")
+    n1.crash()
+    world.pass_time(LAPSE - 2)
+    n2.crash()
+    world.pass_time(2)
+    assert n3.view().state is GraceState.ACTIVE
+    n3.register("c")
+    for _ in range(400):
+        world.pass_time(0.4)
+        try:
+            n3.admit("c").confirm()
+        except BarrierPending:
+            continue
+        except errors.CoordinatorError as error:
+            pytest.fail(f"never admitted, then final: {error!r}; released: {n3.released()}")
+        break
+    else:
+        pytest.fail("never admitted")
+
+
+def test_21_a_registration_that_nobody_remembers_leaves_no_copy(world: World) -> None:
+    """n2 gave its registration up, which had been executed: the copies of the right go all the same when c moves on."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    item = n2.node.registering("c", "nfs", "", 0, None, None)
+    with pytest.raises(OutcomeUnknown):
+        lost_reply(n2, n2.node.register([item]), times=1000)
+    n3.register("c")
+    world.pass_time(60)
+    assert not world.redis.exists(world.key("holders", n1.owner))
+    assert not world.redis.exists(world.key("holders", n2.owner))
+
+
+def test_21_a_registration_that_nobody_remembers_holds_no_reclaim_back(world: World) -> None:
+    """A forgotten copy would answer BARRIER for ever."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    item = n2.node.registering("c", "nfs", "", 0, None, None)
+    with pytest.raises(OutcomeUnknown):
+        lost_reply(n2, n2.node.register([item]), times=1000)
+    n3.register("c")
+    n3.run(n3.node.drop(b"c"))  # it holds nothing any more, anywhere
+    world.pass_time(3600)
+    with pytest.raises(errors.NoGrace):
+        n3.admit("c")
+
+
+def test_20_a_release_whose_record_expired_ends_the_right(world: World) -> None:
+    """The record went before its release was due: what is freed cannot be reclaimed under a new registration."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c", ttl=20)
+    n1.lock("c")
+    n1.unregister("c")
+    world.redis.delete(world.key("client", "c"))  # its TTL ran out: the machine's clock was set forward
+    n2.register("c", adapter="smb")
+    world.pass_time(21)
+    assert [r for r in all_released(world) if r[0] == "c"] == [("c", "disconnect")]
+    n1.crash()
+    world.pass_time(LAPSE)
+    try:
+        n2.admit("c")
+    except errors.NoGrace:
+        return
+    pytest.fail("the right that was released is reclaimed")
+
+
+def test_20_a_release_whose_record_expired_gives_back_all_places(world: World) -> None:
+    """Neither the old adapter place nor the entry of the old owner stays."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c", ttl=20)
+    n1.unregister("c")
+    world.redis.delete(world.key("client", "c"))
+    n2.register("c", adapter="smb")
+    world.pass_time(21)
+    n2.unregister("c")
+    world.pass_time(5)
+    assert not world.redis.exists(world.key("client", "c"))
+    assert not world.redis.exists(world.key("adapter", "nfs"), world.key("adapter", "smb"))
+    assert not world.redis.exists(world.key("clients", n1.owner))
+
+
+def test_14_a_crash_loop_does_not_grow_the_rosters_without_bound(world: World) -> None:
+    """Owners with clients but without holders count for the limit of rosters too."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")
+    n1.lock("c")
+    n1.crash()
+    world.pass_time(LAPSE)
+    assert n2.view().in_force
+    for i in range(205):
+        node = Player(world, "looping")
+        node.register(f"x{i}")
+        node.leave()
+    assert world.redis.scard(world.key("lost")) <= 200
+
+
+def test_16_an_eviction_long_ago_is_no_lost_data(world: World) -> None:
+    """Its record has expired: a node that was stopped for longer than the retention rejoins as any evicted one."""
+    n1 = with_settings(world, "n1", retention_seconds=1.0)
+    world.node("n2")
+    n1.crash()
+    world.pass_time(LAPSE)
+    world.redis.delete(world.key("node", n1.owner))  # its TTL ran out
+    n1.alive = True
+    world.pass_time(5)
+    assert n1.node.lost is None
+    assert n1.node.lease.is_valid(n1.node.now())
+
+
+def test_21_a_repeated_registration_does_not_take_the_client_back(world: World) -> None:
+    """The reply was lost, and the client connected elsewhere before the repeat."""
+    n2, n3 = world.node("n2"), world.node("n3")
+    item = n2.node.registering("c", "nfs", "", 0, None, None)
+    lost_reply(n2, n2.node.register([item]), lambda: n3.register("c"))
+    assert n3.view_of("c").owner == n3.owner
+
+
+def test_21_a_repeated_revoke_does_not_end_a_newer_registration(world: World) -> None:
+    """The reply was lost, and the client connected anew before the repeat."""
+    n2, n3 = world.node("n2"), world.node("n3")
+    n2.register("c")
+    lost_reply(n2, n2.node.revoke(b"c"), lambda: n3.register("c"))
+    world.settle()
+    assert n3.view_of("c").state == "live"
+
+
+def test_20_a_page_of_another_nodes_releases_does_not_hide_ones_own(world: World) -> None:
+    """Sixty releases of a node without callback are due before: the own one comes within 40 ms."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    for i in range(60):
+        n1.register(f"x{i}", ttl=5)
+    n2.register("own", ttl=5)
+    for i in range(60):
+        n1.unregister(f"x{i}")
+    n2.unregister("own")
+    world.settle()
+    n1.node.claims_releases = False  # no callback there, or its workers are all busy
+    world.jump(5)
+    n2.run(n2.node.renew())
+    due = world.clock
+    world.jump(0.001)
+    n2.tick()
+    for _ in range(40):
+        if ("own", "disconnect") in n2.released():
+            break
+        world.jump(0.005)
+        n2.tick()
+    assert ("own", "disconnect") in n2.released()
+    assert world.clock - due <= 40
+
+
+def test_09_a_predecessor_stated_dead_lapses_by_its_own_margin(world: World) -> None:
+    """It is evicted at once, whatever its settings were."""
+    n1 = with_settings(world, "n1", barrier_margin_seconds=5.0)
+    world.node("n2")
+    n1.register("c")
+    n1.lock("c")
+    n1.crash()
+    world.jump(1)
+    again = world.node("n1", dead=True)
+    assert again.view().state is GraceState.ACTIVE
+
+
+def test_24_what_is_put_back_after_the_cap_is_not_asked_for_without_end(world: World) -> None:
+    """A period that closes after its cap: the deferred disconnects of the dead node are looked at now and then."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    for c in ("a", "b"):
+        n1.register(c, ttl=12)
+        n1.lock(c)
+    n1.unregister("a")
+    n1.crash()
+    world.pass_time(LAPSE)
+    assert n2.view().in_force
+    n2.run(n2.node.end_grace("test"))
+    n3.crash()  # never acks the close
+    world.redis.hset(world.key("grace"), "cap", world.clock)  # as after extensions up to the cap
+    world.pass_time(3)
+    assert n2.view().closing
+    asked = 0
+    send = n2.send
+
+    def counting(call: Any) -> Any:
+        nonlocal asked
+        asked += call.script.name == "release_claim"
+        return send(call)
+
+    n2.send = counting  # type: ignore[method-assign]
+    for _ in range(200):
+        world.jump(0.001)
+        n2.tick()
+    assert asked < 20, f"{asked} claims in 200 ms"
+
+
+def test_20_the_same_client_twice_in_a_batch_is_released_once(world: World) -> None:
+    """One of the two equal claims begins."""
+    n1 = world.node("n1")
+    n1.callback = False
+    n1.register("c")
+    n1.run(n1.node.unregister([(b"c", 0), (b"c", 0)]))
+    begun = [claim for claim in n1.held_back if n1.keeper.may_begin(claim)]
+    assert len({c.name for c in begun}) == 1
+    assert len(begun) == 1
+
+
+def test_20_unregistered_twice_while_the_workers_are_busy(world: World) -> None:
+    """The claim that is queued begins, by whichever of its tokens."""
+    n1 = world.node("n1")
+    n1.callback = False
+    n1.register("c")
+    n1.unregister("c")
+    n1.unregister("c")  # another thread of the server does it too; the first is still queued
+    assert [n1.keeper.may_begin(claim) for claim in n1.held_back] == [True]
+
+
+def test_03_an_orphans_end_takes_no_client_off_a_restored_roster(world: World) -> None:
+    """What ends with a node that held nothing for it is its registration there, no right."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")  # it holds nothing there
+    n1.leave()
+    n2.start("c")  # what n2 found in its lock store
+    assert n2.view().waiting_for == ("c",)
+    world.settle()
+    world.pass_time(1)
+    assert n2.view().waiting_for == ("c",)
+    assert [(r.owner, r.generation) for r in n2.releases] == [(n1.owner, None)], "only what it had under n1"
+
+
+def test_03_an_orphaned_registration_is_no_forfeit(world: World) -> None:
+    """Such a client is a leftover as any other."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n2.node.claims_releases = False
+    n1.register("c")
+    n1.leave()
+    world.settle()  # drained
+    n2.start("c")
+    assert n2.view().waiting_for == ("c",)
+
+
+def test_05_starts_of_one_node_wait_for_each_other(world: World) -> None:
+    """A start repeated after another one of the same node, and the lift, would bring back what was freed meanwhile."""
+    n1 = world.node("n1")
+    first = n1.node.start_grace([b"a"], "wait", "x")
+    request: Any = first.send(None)
+    second = n1.node.start_grace([b"b"], "wait", "x")
+    assert isinstance(second.send(None), Sleep)
+    with pytest.raises(StopIteration):
+        first.send(n1.send(request))
+    n1.run(_after(second))
+    assert sorted(n1.view().waiting_for) == ["a", "b"]
+
+
+def _after(flow: Any) -> Any:
+    """Go on with a flow that waits."""
+    request = next(flow)
+    while True:
+        try:
+            request = flow.send((yield request))
+        except StopIteration as stop:
+            return stop.value
