@@ -15,7 +15,7 @@ from coordinator.aio_groups import AsyncClients, AsyncGrace
 from coordinator.face import CLOSE_WAIT_SECONDS, CLOSED, Face, only
 from coordinator.flows import Grant, Sleep
 from coordinator.keeper import Wait
-from coordinator.values import Reason, client_bytes
+from coordinator.values import client_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
@@ -39,30 +39,34 @@ async def drive(flow: Generator[Any, Any, T], step: Callable[[Any], Awaitable[An
 
     A step that has begun is waited for (its time-outs bound it), cancelled or not: only then does the flow learn of
     the cancellation, as of an outcome that is not known. If no answer came, it first waits until the request can do
-    nothing any more. So no request of a cancelled call is under way when its caller goes on.
+    nothing any more. So no request of a cancelled call is under way when its caller goes on. An error that nobody
+    thought of ends it in the same way.
     """
     value: Any = None
     error: BaseException | None = None
-    cancelled: asyncio.CancelledError | None = None
+    interruption: Exception | asyncio.CancelledError | None = None
     while True:
         try:
             request = flow.send(value) if error is None else flow.throw(error)
         except (StopIteration, errors.CoordinatorError) as end:
-            if cancelled is not None:
-                raise cancelled from None
+            if interruption is not None:
+                raise interruption from None
             if not isinstance(end, StopIteration):
                 raise
             result: T = end.value
             return result
         value, error = None, None
         begun = asyncio.ensure_future(step(request))
-        cancelled = await _ended(begun) or cancelled
+        interruption = await _ended(begun) or interruption
         try:
             value = begun.result()
         except (errors.CoordinatorError, asyncio.CancelledError) as caught:
             error = caught
-        if cancelled is not None and not isinstance(error, errors.OutcomeUnknown):
-            error = cancelled
+        except Exception as caught:  # noqa: BLE001  (raised at the end)
+            interruption = interruption or caught
+            error = errors.OutcomeUnknown(f"given up while it was under way: {caught!r}")
+        if interruption is not None and not isinstance(error, errors.OutcomeUnknown):
+            error = interruption
 
 
 async def _ended(begun: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -120,6 +124,9 @@ class AsyncCoordinator(Face):
         self._running: set[asyncio.Task[None]] = set()
         self._callbacks: asyncio.Queue[Callable[[], Awaitable[None]] | None] = asyncio.Queue()
         self._stopped = False
+        self._starting = asyncio.Lock()
+        self._idle: set[asyncio.Future[None]] = set()
+        """What waits until the grace callbacks that were due have been called."""
         self.grace = AsyncGrace(self)
         self.clients = AsyncClients(self)
 
@@ -150,21 +157,26 @@ class AsyncCoordinator(Face):
 
     async def start(self) -> Self:
         """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
-        if self._stopped:
-            msg = "this coordinator was closed: make a new one"
-            raise errors.Closed(msg)
-        if self._tasks:
+        async with self._starting:
+            self._refuse_if_stopped()
+            if not self._tasks:
+                await self._join()
             return self
+
+    async def _join(self) -> None:
         heartbeat = redis_aio.AsyncChannel(self._connector, self._settings)
         events = redis_aio.AsyncEvents(self._connector, self._node.keys, self._settings)
         self._channel = redis_aio.AsyncChannel(self._connector, self._settings)
         self._channels = [self._channel, heartbeat]
         try:
-            self._node.closed = False
+            self._open()
             await drive(self._node.join(), self._stepper(heartbeat))
-        except BaseException:
-            self._node.closed = True
+            self._refuse_if_stopped()  # from here to the tasks nothing else runs
+        except BaseException as error:
+            self._withdraw()
             await _whole(self._disconnect())
+            if isinstance(error, errors.CoordinatorError):
+                self._refuse_if_stopped()
             raise
         self._channels.append(events)
         self._tasks = [
@@ -176,35 +188,52 @@ class AsyncCoordinator(Face):
                 ("connections", self._connected()),
             )
         ]
-        return self
 
     async def close(self) -> None:
         """Stop granting, wait up to 5 s for running callbacks, leave: holders become a planned failover at once.
 
         Idempotent. If Redis cannot be told, the lease runs out and the other nodes notice.
         """
-        if self._stopped or not self._tasks:
+        if self._stopped or not self._tasks or self._is_a_copy:
             await self.abandon()
             return
-        self._node.lease.tighten()
-        self._node.claims_releases = False
-        channel = redis_aio.AsyncChannel(self._connector, self._settings)
-        self._channels.append(channel)
         try:
-            if running := self._running - {_own.get()}:
+            self._node.lease.tighten()
+            self._node.claims_releases = False
+            if running := self._callbacks_under_way():
                 await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
+            channel = redis_aio.AsyncChannel(self._connector, self._settings)
+            self._channels.append(channel)
             await drive(self._node.leave(), self._stepper(channel))
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
             await self.abandon()
 
+    def _callbacks_under_way(self) -> set[asyncio.Future[None]]:
+        """Return what close() waits for; called inside a callback, it does not wait for itself."""
+        own = _own.get()
+        running: set[asyncio.Future[None]] = {task for task in self._running if task is not own}
+        if own not in self._tasks:
+            idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.add(idle)
+            self._callbacks.put_nowait(functools.partial(self._is_idle, idle))
+            running.add(idle)
+        return running
+
+    async def _is_idle(self, idle: asyncio.Future[None]) -> None:
+        self._idle.discard(idle)
+        idle.cancel()
+
     async def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
-        self._node.lease.invalidate(Reason.CLOSED)
-        self._node.closed = True
+        self._shut()
+        if self._is_a_copy:
+            return  # the tasks and connections are the other process's
         self._stopped = True
         self._wake()
+        for idle in self._idle:
+            idle.cancel()  # another close() waits no longer either
         self._callbacks.put_nowait(None)
         ending = {*self._tasks, *self._running} - {_own.get()}
         for task in ending:
@@ -260,6 +289,10 @@ class AsyncCoordinator(Face):
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
     def _wake(self) -> None:
         self._woken.set()
 
@@ -269,7 +302,7 @@ class AsyncCoordinator(Face):
 
     async def _call_back(self) -> None:
         _own.set(asyncio.current_task())
-        while (function := await self._callbacks.get()) is not None:
+        while (function := await self._callbacks.get()) is not None and not self._stopped:
             try:
                 await function()
             except Exception:
@@ -334,10 +367,12 @@ class AsyncCoordinator(Face):
         self._woken.clear()
 
     async def _keep(self, channel: redis_aio.AsyncChannel) -> None:
-        try:
-            await drive(self._keeper.run(), self._stepper(channel))
-        except Exception:
-            log.exception("the keeper of %s ended: its lease runs out", self.owner)
+        while True:
+            try:
+                return await drive(self._keeper.run(), self._stepper(channel))
+            except Exception:
+                log.exception("the keeper of %s failed and begins again", self.owner)
+                await asyncio.sleep(self._settings.op_timeout_seconds)
 
     async def _listen(self, events: redis_aio.AsyncEvents) -> None:
         after = self._node.last_event

@@ -42,7 +42,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         """Refuse a scope name that would break the hash tag."""
-        if not NODE_NAME.fullmatch(self.scope):
+        if not isinstance(self.scope, str) or not NODE_NAME.fullmatch(self.scope):
             msg = f"scope {self.scope!r} must match {NODE_NAME.pattern}"
             raise InvalidArgument(msg)
 

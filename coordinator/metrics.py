@@ -12,11 +12,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from coordinator._version import __version__
 from coordinator.errors import InvalidArgument
 from coordinator.node_metrics import OTHER, NodeMetrics
+from coordinator.settings import SECONDS_MAX
+from coordinator.values import at_least_0
 
 if TYPE_CHECKING:
     from coordinator.lease import Lease
 
 SHARES_MAX = 100
+COUNT_MAX = 2**53
 TYPES = ("shared", "exclusive")
 STATUSES = ("granted", "denied", "deadlock")
 RELEASE_REASONS = ("explicit", "timeout", "disconnect", "grace_expired")
@@ -46,6 +49,8 @@ class LockMetrics:
         r = registry
         self._mutex = threading.Lock()
         self._shares: set[str] = set()
+        self._others: dict[tuple[Gauge, str, tuple[str, ...]], float] = {}
+        """What each gauge was set to for each share that has no label of its own, and for each of its other labels."""
         self._nodes: dict[tuple[str, str], NodeMetrics] = {}
         """Replaced whole, so that a scrape reads it without a lock."""
         locks = "dittofs_locks_"
@@ -138,14 +143,35 @@ class LockMetrics:
     # -- what the lock manager feeds -------------------------------------------------------------------------------
 
     def share(self, share: str) -> str:
-        """Return the label of a share: the first 100 have their own, the rest is `_other`."""
+        """Return the label of a share: the first 100 have their own, the rest is `_other`.
+
+        A label is Unicode; other bytes of a path (surrogates, in Python) are shown as escapes.
+        """
+        if not isinstance(share, str):
+            msg = f"share={share!r:.60} must be a str, not {type(share).__name__}"
+            raise InvalidArgument(msg)
+        label = share.encode("utf-8", "backslashreplace").decode()
         with self._mutex:
-            if share in self._shares:
-                return share
-            if len(self._shares) < SHARES_MAX:
-                self._shares.add(share)
-                return share
+            if label in self._shares:
+                return label
+            if label != OTHER and len(self._shares) < SHARES_MAX:
+                self._shares.add(label)
+                return label
             return OTHER
+
+    def _set(self, gauge: Gauge, share: str, labels: tuple[str, ...], count: float) -> None:
+        """Set a gauge of a share; those of the shares without a label of their own add up."""
+        at_least_0("count", count, COUNT_MAX)
+        label = self.share(share)
+        child = gauge.labels(label, *labels)
+        if label != OTHER:
+            child.set(count)
+            return
+        key = (gauge, share, labels)
+        with self._mutex:
+            child.inc(count - self._others.pop(key, 0))
+            if count:  # one that is at 0 need not be remembered
+                self._others[key] = count
 
     def observe_lock_acquire(self, share: str, type: str, status: str) -> None:  # noqa: A002  (pinned name)
         """Count a lock request: type shared or exclusive, status granted, denied or deadlock."""
@@ -160,19 +186,21 @@ class LockMetrics:
     def set_active_locks(self, share: str, type: str, count: int) -> None:  # noqa: A002  (pinned name)
         """Set the locks held now."""
         _closed("type", type, TYPES)
-        self.active.labels(self.share(share), type).set(count)
+        self._set(self.active, share, (type,), count)
 
     def set_blocked_locks(self, share: str, count: int) -> None:
         """Set the requests that wait now."""
-        self.blocked.labels(self.share(share)).set(count)
+        self._set(self.blocked, share, (), count)
 
     def observe_blocking_duration(self, share: str, seconds: float) -> None:
         """Observe how long a request waited."""
+        at_least_0("seconds", seconds, SECONDS_MAX)
         self.blocking.labels(self.share(share)).observe(seconds)
 
     def observe_lock_hold_duration(self, share: str, type: str, seconds: float) -> None:  # noqa: A002  (pinned name)
         """Observe how long a lock was held."""
         _closed("type", type, TYPES)
+        at_least_0("seconds", seconds, SECONDS_MAX)
         self.hold.labels(self.share(share), type).observe(seconds)
 
     def observe_lock_limit_hit(self, limit_type: str) -> None:

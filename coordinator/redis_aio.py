@@ -16,12 +16,14 @@ from redis import exceptions
 from coordinator import errors
 from coordinator.calls.base import Reply, read
 from coordinator.redis_io import (
-    LOST,
+    CLOSED,
     answered,
     block_seconds,
+    client_of,
     command,
     events_of,
     reading,
+    sentinels,
     unanswered,
     unconnected,
     unread,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 PIPELINE_MAX = 64
 """Calls of one pipeline: bounds how long the last one waits for the first, and the bytes in flight."""
-_CLOSED = "this coordinator was closed: nothing was sent"
 
 
 class AsyncChannel:
@@ -56,7 +57,7 @@ class AsyncChannel:
         """Send the call once. The future raises Unavailable, OutcomeUnknown, ContractBroken or Closed."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if self._closed:
-            future.set_exception(errors.Closed(_CLOSED))
+            future.set_exception(errors.Closed(CLOSED))
             return future
         self._waiting.append((call, future))
         if self._sender is None:
@@ -87,7 +88,7 @@ class AsyncChannel:
         """Return a raw reply or an exception for each call."""
         try:
             connection = await self._pool.get_connection()
-        except (redis.ResponseError, *LOST) as error:
+        except Exception as error:  # noqa: BLE001  (it is answered)
             return [unconnected(error)] * len(calls)
         try:
             answers = await self._pipeline(connection, [command(call) for call in calls])
@@ -98,7 +99,7 @@ class AsyncChannel:
                     answers[i] = answer
             return answers
         finally:
-            await self._pool.release(connection)
+            await _give_back(self._pool, connection)
 
     async def _pipeline(self, connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         answers: list[Any] = []
@@ -110,14 +111,14 @@ class AsyncChannel:
                         answers.append(await connection.read_response())
                     except redis.ResponseError as error:
                         answers.append(error)
-        except LOST as error:
-            await connection.disconnect(nowait=True)
+        except Exception as error:  # noqa: BLE001  (it is answered)
+            await _cut(connection)
             # What the error says is of one call (LOADING, say); those behind it may have run.
             first = len(answers) + 1
             behind = unanswered(redis.ConnectionError(str(error)))
             answers += [unanswered(error), *[behind] * (len(commands) - first)]
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
             raise
         return answers
 
@@ -157,22 +158,22 @@ class AsyncEvents:
     async def read(self, after: str) -> list[Event]:
         """Return events after the id `after`, none when the block ran out. Raises Unavailable or Closed."""
         if self._closed:
-            raise errors.Closed(_CLOSED)
+            raise errors.Closed(CLOSED)
         try:
             connection = await self._pool.get_connection()
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:
             raise unread(error) from error
         try:
             await connection.send_command(*reading(self._key, after, self._block))
             return events_of(await connection.read_response())
-        except (redis.RedisError, OSError) as error:
-            await connection.disconnect(nowait=True)
+        except Exception as error:
+            await _cut(connection)
             raise unread(error) from error
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
             raise
         finally:
-            await self._pool.release(connection)
+            await _give_back(self._pool, connection)
 
     async def close(self) -> None:
         """Close the pool for good; a blocked read fails."""
@@ -180,15 +181,22 @@ class AsyncEvents:
         await _disconnect(self._pool)
 
 
+async def _cut(connection: Any) -> None:
+    with contextlib.suppress(Exception):  # of a connection that is gone
+        await connection.disconnect(nowait=True)
+
+
+async def _give_back(pool: Any, connection: Any) -> None:
+    with contextlib.suppress(Exception):  # what became of the calls is known already
+        await pool.release(connection)
+
+
 async def _disconnect(pool: Any) -> None:
-    with contextlib.suppress(redis.RedisError, OSError):  # of a connection that is gone, or that does not end in time
-        await pool.disconnect()
+    for closing in (pool.disconnect, *(sentinel.aclose for sentinel in sentinels(pool))):
+        with contextlib.suppress(Exception):  # of a connection that is gone, or that does not end in time
+            await closing()
 
 
 def from_url(url: str) -> redis.asyncio.Redis:
     """Return a client of `url`; raise InvalidArgument when it is none."""
-    try:
-        return redis.asyncio.Redis.from_url(url)
-    except ValueError as error:
-        msg = f"url={url.rsplit('@', maxsplit=1)[-1]!r} is no Redis URL: {error}"
-        raise errors.InvalidArgument(msg) from error
+    return client_of(url, redis.asyncio.Redis)

@@ -5,7 +5,9 @@ Only this module and its asyncio twin, redis_aio.py, import redis.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import contextlib
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
@@ -18,7 +20,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from coordinator import errors
 from coordinator.calls.base import Reply, read, text
-from coordinator.settings import CLOCK_STEP_MAX_SECONDS
+from coordinator.settings import CLOCK_STEP_MAX_SECONDS, milliseconds
 
 if TYPE_CHECKING:
     from coordinator.calls import Call
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from coordinator.keys import Keys
     from coordinator.settings import Settings
 
+C = TypeVar("C", redis.Redis, redis.asyncio.Redis)
+CLOSED = "this coordinator was closed: nothing was sent"
 ADVICE = {
     "OOM": "Redis is out of memory: raise maxmemory or free some",
     "READONLY": "this Redis is a replica: connect to the primary",
@@ -66,10 +70,6 @@ def _code(error: BaseException) -> str:
     if str(error).startswith("Authentication required"):
         return "NOAUTH"
     return next((code for kind, code in _CODES if isinstance(error, kind)), first)
-
-
-LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
-"""What ends a connection: before the send nothing was executed, after it the outcome is not known."""
 
 
 def answered(error: redis.ResponseError) -> errors.CoordinatorError:
@@ -119,7 +119,8 @@ class Connector:
         self._settings = settings
         self._asynchronous = isinstance(self._pool, redis.asyncio.ConnectionPool)
         if not self._asynchronous and not isinstance(self._pool, redis.ConnectionPool):
-            msg = f"redis={client!r:.80} must be a redis.Redis or redis.asyncio.Redis (one server, or by Sentinel)"
+            wanted = "a redis.Redis or redis.asyncio.Redis (one server, or by Sentinel)"
+            msg = f"redis must be {wanted}, not {type(client).__name__}"  # no more of it: it may be a URL
             raise errors.InvalidArgument(msg)
 
     def checked(self, *, asynchronous: bool) -> Self:
@@ -139,6 +140,8 @@ class Connector:
         arguments.update(
             protocol=2,
             decode_responses=False,
+            encoding="utf-8",
+            encoding_errors="strict",
             retry=retry(NoBackoff(), 0),
             retry_on_timeout=False,
             retry_on_error=[],
@@ -149,17 +152,39 @@ class Connector:
         for name in ("maint_notifications_config", "maint_notifications_pool_handler", "himself"):
             arguments.pop(name, None)
         pool = self._pool
+        if isinstance(pool, redis.BlockingConnectionPool | redis.asyncio.BlockingConnectionPool):
+            arguments["timeout"] = self._settings.op_timeout_seconds
         if isinstance(pool, SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
             arguments.pop("connection_pool", None)
             return type(pool)(
                 pool.service_name,
-                pool.sentinel_manager,
+                self._sentinel(pool.sentinel_manager),
                 is_master=pool.is_master,
                 check_connection=pool.check_connection,
                 connection_class=pool.connection_class,
                 **arguments,
             )
         return type(pool)(connection_class=pool.connection_class, max_connections=pool.max_connections, **arguments)
+
+    def _sentinel(self, theirs: Any) -> Any:
+        """Return a manager that asks the same sentinels, each for no longer than a round trip may take."""
+        retry = redis.asyncio.retry.Retry if self._asynchronous else Retry
+        addresses = [sentinel.connection_pool.connection_kwargs for sentinel in theirs.sentinels]
+        seconds = self._settings.op_timeout_seconds
+        bounded = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": retry(NoBackoff(), 0)}
+        given = {name: value for name, value in theirs.sentinel_kwargs.items() if not name.startswith("retry_on")}
+        return type(theirs)(
+            [(address["host"], address["port"]) for address in addresses],
+            theirs.min_other_sentinels,
+            given | bounded,
+            getattr(theirs, "_force_master_ip", None),
+            **theirs.connection_kwargs,
+        )
+
+
+def sentinels(pool: Any) -> list[Any]:
+    """Return the clients by which a pool that Connector made asks its sentinels: they are closed with it."""
+    return list(getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()))
 
 
 class Channel:
@@ -168,9 +193,10 @@ class Channel:
     def __init__(self, connector: Connector, settings: Settings) -> None:
         """Own a pool whose time-out is `op_timeout_seconds`."""
         self._pool = connector.pool(timeout=settings.op_timeout_seconds)
+        self._closed = False
 
     def run(self, call: Call[Any]) -> Reply:
-        """Send the call once. Raises Unavailable, OutcomeUnknown or ContractBroken."""
+        """Send the call once. Raises Unavailable, OutcomeUnknown, ContractBroken or Closed."""
         try:
             try:
                 raw = self._command(command(call))
@@ -181,27 +207,48 @@ class Channel:
         return read(call.script, raw)
 
     def _command(self, words: tuple[Any, ...]) -> Any:
+        if self._closed:
+            raise errors.Closed(CLOSED)
         try:
             connection = self._pool.get_connection()
-        except (redis.ResponseError, *LOST) as error:
+        except Exception as error:
             raise unconnected(error) from error
         try:
             connection.send_command(*words)
             return connection.read_response()
         except redis.ResponseError:
             raise
-        except LOST as error:
-            connection.disconnect()
+        except Exception as error:  # whatever it is: of what was sent nothing is known
+            _cut(connection)
             raise unanswered(error) from error
         except BaseException:
-            connection.disconnect()
+            _cut(connection)
             raise
         finally:
-            self._pool.release(connection)
+            if self._closed:
+                _cut(connection)
+            _give_back(self._pool, connection)
 
     def close(self) -> None:
-        """Close the pool."""
-        self._pool.disconnect()
+        """Close the pool for good; calls that other threads are at fail."""
+        self._closed = True
+        _disconnect(self._pool)
+
+
+def _cut(connection: Any) -> None:
+    with contextlib.suppress(Exception):  # another thread may be closing it
+        connection.disconnect()
+
+
+def _give_back(pool: Any, connection: Any) -> None:
+    with contextlib.suppress(Exception):  # what became of the call is known already
+        pool.release(connection)
+
+
+def _disconnect(pool: Any) -> None:
+    for closing in (pool.disconnect, *(sentinel.close for sentinel in sentinels(pool))):
+        with contextlib.suppress(Exception):  # of a connection that is gone, or that another thread is using
+            closing()
 
 
 def block_seconds(settings: Settings) -> float:
@@ -211,7 +258,7 @@ def block_seconds(settings: Settings) -> float:
 
 def reading(key: bytes, after: str, block: float) -> tuple[Any, ...]:
     """Return the command that waits for events after the id `after`."""
-    return ("XREAD", "BLOCK", int(block * 1000), "STREAMS", key, after)
+    return ("XREAD", "BLOCK", milliseconds(block), "STREAMS", key, after)
 
 
 def events_of(raw: Any) -> list[Event]:
@@ -237,41 +284,65 @@ class Events:
         """Return events after the id `after`, none when the block ran out. Raises Unavailable."""
         try:
             connection = self._pool.get_connection()
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:
             raise unread(error) from error
         try:
             connection.send_command(*reading(self._key, after, self._block))
             return events_of(connection.read_response())
-        except (redis.RedisError, OSError) as error:
-            connection.disconnect()
+        except Exception as error:
+            _cut(connection)
             raise unread(error) from error
         except BaseException:
-            connection.disconnect()
+            _cut(connection)
             raise
         finally:
-            self._pool.release(connection)
+            _give_back(self._pool, connection)
 
     def close(self) -> None:
         """Close the pool; a blocked read fails."""
-        self._pool.disconnect()
+        _disconnect(self._pool)
 
 
 def from_url(url: str) -> redis.Redis:
     """Return a client of `url`; raise InvalidArgument when it is none."""
+    return client_of(url, redis.Redis)
+
+
+def client_of(url: str, kind: type[C]) -> C:
+    """Return a client of `url`, not connected; raise InvalidArgument when it could never connect.
+
+    What is wrong is told without the URL: it may have a password, and who forgets to escape one has it anywhere.
+    """
+    if not isinstance(url, str):
+        msg = f"url must be a str, not {type(url).__name__}"
+        raise errors.InvalidArgument(msg)
+    rule = (
+        "it must be redis://[user:password@]host[:port][/database], rediss:// or unix://path, with special characters "
+        "of the password escaped (%2F for /)"
+    )
     try:
-        return redis.Redis.from_url(url)
-    except ValueError as error:
-        msg = f"url={url.rsplit('@', maxsplit=1)[-1]!r} is no Redis URL: {error}"
-        raise errors.InvalidArgument(msg) from error
+        client = kind.from_url(url)
+        pool, parts = client.connection_pool, urlsplit(url)
+        str(pool.connection_kwargs.get("host", "")).encode("idna")
+        if parts.scheme == "unix" or "@" not in parts.path:
+            rule = f"one of its options is unknown or has a wrong value: {', '.join(sorted(parse_qs(parts.query)))}"
+            pool.connection_class(**pool.connection_kwargs)  # connects nowhere, but refuses what it does not know
+            return client
+    except Exception:  # noqa: BLE001, S110  (redis-py's words may quote the password)
+        pass
+    msg = f"url is no Redis URL: {rule}"
+    raise errors.InvalidArgument(msg)
 
 
 def ping(url: str) -> None:
     """Raise Unavailable unless the Redis at `url` answers."""
     client = from_url(url)
+    at = client.connection_pool.connection_kwargs
     try:
         client.ping()
-    except (redis.RedisError, OSError) as error:
-        msg = f"no Redis answers at {url.rsplit('@', maxsplit=1)[-1]}: check that it runs ({error})"
+    except Exception as error:
+        where = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
+        msg = f"no Redis answers at {where}: check that it runs ({error})"
         raise errors.Unavailable(msg) from error
     finally:
         client.close()

@@ -14,6 +14,7 @@ CLOCK_DRIFT_MAX = 0.01
 HOME_PREFERENCE_SECONDS = 0.25
 CLAIM_STOP_FRACTION = 0.65
 RETENTION_MIN_SECONDS = 1.0
+TIMEOUT_MIN_SECONDS = 0.001
 SECONDS_MAX = 10 * 365 * 86_400.0
 TTL_MAX_SECONDS = 7 * 86_400.0
 
@@ -50,9 +51,14 @@ class Settings:
             if not isinstance(getattr(self, name), kind):
                 msg = f"{name}={getattr(self, name)!r} must be a {kind.__name__.lower()}"
                 raise SettingsError(msg)
+        if not all(_is_word(name) for name in self.adapters):
+            msg = f"adapters={self.adapters!r} must be words of A-Z a-z 0-9 . _ -"
+            raise SettingsError(msg)
         rules = (
             ("grace_seconds", 0.010 <= self.grace_seconds <= 3600, "must be 10 ms to 1 h"),
-            ("heartbeat_seconds", self.heartbeat_seconds <= 1.5, "must be at most 1.5"),
+            # Redis counts in whole milliseconds, and takes a block of 0 for "for ever".
+            ("heartbeat_seconds", TIMEOUT_MIN_SECONDS <= self.heartbeat_seconds <= 1.5, "must be 1 ms to 1.5 s"),
+            ("op_timeout_seconds", self.op_timeout_seconds >= TIMEOUT_MIN_SECONDS, "must be at least 1 ms"),
             (
                 "heartbeat_seconds",
                 self.heartbeat_seconds + 2 * self.op_timeout_seconds <= self.validity_seconds,
@@ -98,7 +104,6 @@ class Settings:
             ("retention_seconds", self.retention_seconds >= RETENTION_MIN_SECONDS, "must be at least 1"),
             ("namespace", _is_word(self.namespace), "must be 1 to 64 of A-Z a-z 0-9 . _ -"),
             ("adapters", bool(self.adapters), "must name at least one adapter"),
-            ("adapters", all(_is_word(name) for name in self.adapters), "must be words of A-Z a-z 0-9 . _ -"),
             ("max_connections", _is_limit(self.max_connections), "must be a whole number of at least 1"),
             (
                 "max_connections_per_adapter",

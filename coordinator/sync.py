@@ -12,11 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors, redis_io
+from coordinator.calls import Call
 from coordinator.face import CLOSE_WAIT_SECONDS, CLOSED, Face, only
 from coordinator.flows import Grant, Sleep
 from coordinator.keeper import Wait
 from coordinator.sync_groups import Clients, Grace
-from coordinator.values import Reason, client_bytes
+from coordinator.values import client_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -35,23 +36,48 @@ log = logging.getLogger("coordinator")
 
 
 def drive(flow: Generator[Any, Any, T], run: Callable[[Any], Any], pause: Callable[[float], object]) -> T:
-    """Run a flow to its end: calls by `run`, sleeps by `pause`; errors go back into the flow."""
+    """Run a flow to its end: calls by `run`, sleeps by `pause`; errors go back into the flow.
+
+    As aio.drive does it: an interruption (Ctrl-C, or an error that nobody thought of) in a call leaves it unknown what
+    became of the request. The flow learns that first and waits until the request can do nothing any more, then it
+    meets the interruption, which is raised when it has ended.
+    """
     value: Any = None
-    error: errors.CoordinatorError | None = None
+    error: BaseException | None = None
+    interruption: BaseException | None = None
     while True:
         try:
             request = flow.send(value) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
+        except (StopIteration, errors.CoordinatorError) as end:
+            if interruption is not None:
+                raise interruption from None
+            if not isinstance(end, StopIteration):
+                raise
+            result: T = end.value
             return result
         value, error = None, None
-        if isinstance(request, Sleep):
-            pause(request.seconds)
-            continue
         try:
-            value = run(request)
+            if isinstance(request, Sleep):
+                _paused(pause, request.seconds)
+            else:
+                value = run(request)
         except errors.CoordinatorError as caught:
             error = caught
+        except BaseException as caught:  # noqa: BLE001  (raised at the end)
+            interruption = caught
+            if isinstance(request, Call):
+                error = errors.OutcomeUnknown(f"given up while it was under way: {caught!r}")
+        if interruption is not None and not isinstance(error, errors.OutcomeUnknown):
+            error = interruption
+
+
+def _paused(pause: Callable[[float], object], seconds: float) -> None:
+    """Pause; an interruption comes through when that is over, a second one at once."""
+    try:
+        pause(seconds)
+    except BaseException:
+        pause(seconds)
+        raise
 
 
 class Coordinator(Face):
@@ -75,6 +101,9 @@ class Coordinator(Face):
         """
         self._woken = threading.Event()
         self._stopped = threading.Event()
+        self._starting = threading.Lock()
+        self._mutex = threading.Lock()
+        """Held for a moment, never while anything is waited for: nothing begins once the node is stopped."""
         super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
         self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=False)
         self._channel: redis_io.Channel | None = None
@@ -114,24 +143,17 @@ class Coordinator(Face):
 
     def start(self) -> Self:
         """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
-        if self._stopped.is_set():
-            msg = "this coordinator was closed: make a new one"
-            raise errors.Closed(msg)
-        if self._threads:
+        with self._starting:
+            self._refuse_if_stopped()
+            if not self._threads:
+                self._join()
             return self
+
+    def _join(self) -> None:
         heartbeat = redis_io.Channel(self._connector, self._settings)
         events = redis_io.Events(self._connector, self._node.keys, self._settings)
-        self._channel = redis_io.Channel(self._connector, self._settings)
-        self._channels = [self._channel, heartbeat]
-        try:
-            self._node.closed = False
-            drive(self._node.join(), heartbeat.run, time.sleep)
-        except BaseException:
-            self._node.closed = True
-            for channel in self._channels:
-                channel.close()
-            raise
-        self._threads = [
+        channel = redis_io.Channel(self._connector, self._settings)
+        threads = [
             threading.Thread(target=target, args=args, name=f"{name}-{self._node.name}", daemon=True)
             for name, target, args in (
                 ("keeper", self._keep, (heartbeat,)),
@@ -139,45 +161,79 @@ class Coordinator(Face):
                 ("callbacks", self._call_back, ()),
             )
         ]
-        for thread in self._threads:
-            thread.start()
-        return self
+        try:
+            self._open()
+            drive(self._node.join(), heartbeat.run, self._stopped.wait)
+            with self._mutex:
+                self._refuse_if_stopped()
+                self._channel, self._channels, self._threads = channel, [channel, heartbeat], threads
+                for thread in threads:
+                    thread.start()
+        except BaseException as error:
+            if self._threads:
+                self.abandon()  # some of them run
+            self._withdraw()
+            heartbeat.close()
+            channel.close()
+            if isinstance(error, errors.CoordinatorError):
+                self._refuse_if_stopped()
+            raise
 
     def close(self) -> None:
         """Stop granting, wait up to 5 s for running callbacks, leave: holders become a planned failover at once.
 
         Idempotent. If Redis cannot be told, the lease runs out and the other nodes notice.
         """
-        if self._stopped.is_set() or not self._threads:
+        if self._stopped.is_set() or not self._threads or self._is_a_copy:
             self.abandon()
             return
-        self._node.lease.tighten()
-        self._node.claims_releases = False
-        own = getattr(self._own, "name", None)  # close() inside a release callback does not wait for itself
-        wait([run for name, run in list(self._running.items()) if name != own], timeout=CLOSE_WAIT_SECONDS)
-        channel = redis_io.Channel(self._connector, self._settings)
         try:
-            drive(self._node.leave(), channel.run, time.sleep)
+            self._node.lease.tighten()
+            self._node.claims_releases = False
+            wait(self._callbacks_under_way(), timeout=CLOSE_WAIT_SECONDS)
+            self._leave()
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
+            self.abandon()
+
+    def _callbacks_under_way(self) -> list[Future[None]]:
+        """Return what close() waits for; called inside a callback, it does not wait for itself."""
+        own = getattr(self._own, "name", None)
+        running = [run for name, run in list(self._running.items()) if name != own]
+        if threading.current_thread() not in self._threads:
+            with self._mutex:
+                if not self._stopped.is_set():
+                    running.append(Future())
+                    self._callbacks.put(functools.partial(running[-1].set_result, None))
+        return running
+
+    def _leave(self) -> None:
+        channel = redis_io.Channel(self._connector, self._settings)
+        try:
+            drive(self._node.leave(), channel.run, time.sleep)
+        finally:
             channel.close()
-        self.abandon()
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
-        self._node.lease.invalidate(Reason.CLOSED)
-        self._node.closed = True
-        self._stopped.set()
+        if self._is_a_copy:
+            self._shut()  # the threads and connections are the other process's
+            return
+        with self._mutex:
+            self._stopped.set()
+        self._shut()
         self._woken.set()
         self._callbacks.put(None)
         self._workers.shutdown(wait=False, cancel_futures=True)
-        for thread in self._threads:
-            # The one that listens ends by itself when its blocking read does, and closes its own connection.
-            if thread is not threading.current_thread() and not thread.name.startswith("events"):
-                thread.join(2 * self._settings.op_timeout_seconds)
-        for channel in self._channels:
-            channel.close()
+        try:
+            for thread in self._threads:
+                # The one that listens ends by itself when its blocking read does, and closes its own connection.
+                if thread is not threading.current_thread() and not thread.name.startswith("events"):
+                    thread.join(2 * self._settings.op_timeout_seconds)
+        finally:
+            for channel in self._channels:
+                channel.close()
 
     def __enter__(self) -> Self:
         """Start."""
@@ -226,18 +282,22 @@ class Coordinator(Face):
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _is_stopped(self) -> bool:
+        return self._stopped.is_set()
+
     def _wake(self) -> None:
         self._woken.set()
 
     def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
         if function is not None:
-            self._callbacks.put(lambda: function(value))
+            self._callbacks.put(lambda: self._is_stopped or function(value))
 
     def _call_back(self) -> None:
         while (function := self._callbacks.get()) is not None:
             try:
                 function()
-            except Exception:
+            except BaseException:  # whatever ends it, it is not the last one
                 log.exception("a grace callback of %s raised", self.owner)
 
     def _begin_releases(self, claims: list[Claim], asked: float) -> None:
@@ -283,20 +343,24 @@ class Coordinator(Face):
                 return None
             return channel.run(request)
 
-        try:
-            drive(self._keeper.run(), run, self._stopped.wait)
-        except Exception:
-            log.exception("the keeper of %s ended: its lease runs out", self.owner)
+        while True:
+            try:
+                return drive(self._keeper.run(), run, self._stopped.wait)
+            except Exception:
+                log.exception("the keeper of %s failed and begins again", self.owner)
+                self._stopped.wait(self._settings.op_timeout_seconds)
 
     def _listen(self, events: redis_io.Events) -> None:
         after = self._node.last_event
-        while not self._stopped.is_set():
-            try:
-                heard = events.read(after)
-            except errors.Unavailable as error:
-                self._stopped.wait(self._settings.op_timeout_seconds / 2)
-                self._node.deaf(error)
-                continue
-            self._node.hear_all(heard)
-            after = heard[-1][0] if heard else after
-        events.close()
+        try:
+            while not self._stopped.is_set():
+                try:
+                    heard = events.read(after)
+                except errors.Unavailable as error:
+                    self._stopped.wait(self._settings.op_timeout_seconds / 2)
+                    self._node.deaf(error)
+                    continue
+                self._node.hear_all(heard)
+                after = heard[-1][0] if heard else after
+        finally:
+            events.close()

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
-from coordinator.face import number_or_0, only, registering
+from coordinator.face import CLOSED, each, each_client, number_or_0, only, registering
 from coordinator.flows import Grant
 from coordinator.values import (
     ClientRegistration,
@@ -18,6 +18,7 @@ from coordinator.values import (
     ReclaimOutcome,
     Unregistered,
     Verdict,
+    at_least_0,
     client_bytes,
     client_str,
 )
@@ -46,7 +47,11 @@ class Grace:
         Started here already: the new ids are added. One round trip per 200 ids; a repeat adds nothing.
         Raises BarrierPending(retry_after) while the present period is closing (RFC 8881, 8.4.2).
         """
-        self._run(self._node.start_grace([client_bytes(c) for c in expected], if_empty, reason))
+        ids = each_client("expected", expected)
+        if not isinstance(if_empty, str):
+            msg = f"if_empty={if_empty!r:.60} must be 'wait' or 'skip'"
+            raise errors.InvalidArgument(msg)
+        self._run(self._node.start_grace(ids, if_empty, reason))
 
     def end(self, reason: str, *, if_epoch: int | None = None) -> None:
         """End the period now; rights that were not used are forfeited.
@@ -78,7 +83,7 @@ class Grace:
 
     def complete_reclaim_many(self, clients: Iterable[str | bytes]) -> list[ReclaimOutcome | errors.CoordinatorError]:
         """As complete_reclaim, for many: an outcome or a refusal each. One round trip per 200."""
-        ids = [client_bytes(client) for client in clients]
+        ids = each_client("clients", clients)
         return self._run(self._node.in_batches(ids, self._node.complete))
 
     def view(self) -> GraceView:
@@ -104,22 +109,23 @@ class Grace:
 
     def wait_in_force(self, timeout: float) -> bool:
         """Wait until reclaims are admitted; False if that did not happen within `timeout` seconds. No round trip."""
-        return self._wait(lambda: self._node.lease.snapshot.reclaims, timeout)
+        lease = self._node.lease
+        return self._wait(lambda: lease.snapshot.reclaims and lease.is_valid(self._node.now()), timeout)
 
     def wait_normal(self, timeout: float) -> bool:
         """Wait until new locks are granted; False if that did not happen within `timeout` seconds. No round trip."""
         return self._wait(lambda: self._node.lease.check(Operation.NEW, self._node.now()).allowed, timeout)
 
     def _wait(self, reached: Callable[[], bool], timeout: float) -> bool:
-        deadline = self._node.now() + timeout
-        while not reached():
-            if self._node.closed:
-                msg = "this coordinator is not started or was closed"
-                raise errors.Closed(msg)
+        deadline = self._node.now() + at_least_0("timeout", timeout)
+        while True:
+            if self._node.closed:  # first: what was last seen is of the past
+                raise errors.Closed(CLOSED)
+            if reached():
+                return True
             if self._node.now() >= deadline:
                 return False
             time.sleep(_POLL_SECONDS)
-        return True
 
 
 class Clients:
@@ -153,7 +159,8 @@ class Clients:
     def unregister(self, client: str | bytes, generation: int | None = None) -> Unregistered:
         """Disconnect a client from here: released after its TTL, at once if that is 0.
 
-        Without a generation: whichever registration this node has. Raises RegistrationRefused. One round trip.
+        The release callback is called on a worker; with a TTL of 0 that may begin before this returns. Without a
+        generation: whichever registration this node has. Raises RegistrationRefused. One round trip.
         """
         pair = (client_bytes(client), number_or_0("generation", generation))
         gone: Unregistered = only(self._run(self._node.unregister([pair])))
@@ -164,17 +171,17 @@ class Clients:
 
         Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 200.
         """
-        items = [self._node.registering(**registering(given)) for given in clients]
+        items = [self._node.registering(**registering(given)) for given in each("clients", clients)]
         return self._run(self._node.in_batches(items, self._node.register))
 
     def unregister_many(self, clients: Iterable[str | bytes]) -> list[Unregistered | errors.CoordinatorError]:
         """As unregister, for many, whichever registrations this node has: a result or a refusal each."""
-        pairs = [(client_bytes(client), 0) for client in clients]
+        pairs = [(client, 0) for client in each_client("clients", clients)]
         return self._run(self._node.in_batches(pairs, self._node.unregister))
 
     def touch_many(self, clients: Iterable[str | bytes]) -> list[errors.CoordinatorError | None]:
         """As touch, for many: None or a refusal each. One round trip per 200."""
-        ids = [client_bytes(client) for client in clients]
+        ids = each_client("clients", clients)
         return self._run(self._node.in_batches(ids, self._node.touch))
 
     def cancel_disconnect(self, client: str | bytes) -> bool:
@@ -205,11 +212,10 @@ class Clients:
 
     def count(self, adapter: str | None = None) -> int:
         """Return how many places are taken in the scope. One round trip."""
+        if adapter is not None:
+            self._node.settings.limit_of(adapter)  # refuses one that there is not
         _, view = self._run(self._node.scope_view())
-        if adapter is None:
-            return sum(view.places.values())
-        self._node.settings.limit_of(adapter)
-        return view.places[adapter]
+        return sum(view.places.values()) if adapter is None else view.places[adapter]
 
     def pending_disconnects(self) -> int:
         """Return how many releases wait in the scope. One round trip."""
@@ -234,6 +240,7 @@ class Clients:
 
     def stale(self, older_than: float) -> Iterator[ClientRegistration]:
         """Iterate over live registrations not seen for `older_than` seconds; two round trips per 200."""
+        at_least_0("older_than", older_than)
         for registration in self.list():
             age = self._node.lease.state.clock_ms / 1000 - registration.last_seen
             if registration.state == "live" and age > older_than:

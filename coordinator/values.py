@@ -37,19 +37,27 @@ class Reason(str, Enum):
     CLOSED = "closed"
 
 
-def client_bytes(client: str | bytes) -> bytes:
-    """Return the id as bytes; refuse one that is empty, too long or of another type."""
+def client_bytes(client: str | bytes, what: str = "client id") -> bytes:
+    """Return the id (or `what` it is) as bytes; refuse one that is empty, too long or of another type."""
     if isinstance(client, str):
-        raw = _utf8("client id", client)
+        raw = _utf8(what, client)
     elif isinstance(client, bytes):
         raw = client
     else:
-        msg = f"client id {client!r} must be str or bytes, not {type(client).__name__}"
+        msg = f"{what} {client!r:.60} must be str or bytes, not {type(client).__name__}"
         raise errors.InvalidArgument(msg)
     if not 1 <= len(raw) <= CLIENT_ID_MAX_BYTES:
-        msg = f"client id {client[:40]!r} has {len(raw)} bytes; it must have 1 to {CLIENT_ID_MAX_BYTES}"
+        msg = f"{what} {client[:40]!r} has {len(raw)} bytes; it must have 1 to {CLIENT_ID_MAX_BYTES}"
         raise errors.InvalidArgument(msg)
     return raw
+
+
+def at_least_0(what: str, value: float, most: float = float("inf")) -> float:
+    """Return a duration or a count; refuse what is no number, NaN, negative or above `most`."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+        msg = f"{what}={value!r:.60} must be a number from 0 to {most}"
+        raise errors.InvalidArgument(msg)
+    return value
 
 
 def text_bytes(what: str, text: str) -> bytes:

@@ -45,8 +45,8 @@ class ClientFlows(Core):
             self.settings.limit_of(adapter),
             text_bytes("remote_addr", remote_addr),
             ttl_ms(ttl),
-            client_bytes(verifier) if verifier else b"",
-            client_bytes(principal) if principal else b"",
+            b"" if verifier is None else client_bytes(verifier, "verifier"),
+            b"" if principal is None else client_bytes(principal, "principal"),
             secrets.token_hex(8),
         )
 

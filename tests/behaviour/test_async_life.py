@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Closed, CoordinatorError, Release, Settings, aio
+from coordinator import AsyncCoordinator, Closed, CoordinatorError, Operation, Release, Settings, aio
 from tests.bridge import asynchronous
 
 if TYPE_CHECKING:
@@ -181,8 +181,11 @@ def test_a_loop_ends_without_a_close(make: Callable[..., AsyncCoordinator], doin
 
 @pytest.mark.parametrize("doing", ["nothing", "calls", "callbacks", "a heartbeat"])
 @pytest.mark.parametrize("how", ["abandon", "close"])
-def test_nothing_is_left_behind(make: Callable[..., AsyncCoordinator], how: str, doing: str) -> None:
+def test_nothing_is_left_behind(
+    make: Callable[..., AsyncCoordinator], monkeypatch: pytest.MonkeyPatch, how: str, doing: str
+) -> None:
     """In the middle of anything: calls end, tasks are gone when it returns, and calls are refused from then on."""
+    monkeypatch.setattr(aio, "CLOSE_WAIT_SECONDS", 0.1)  # a callback that does not end is waited for, then cancelled
     node = make()
 
     async def main() -> None:
@@ -237,6 +240,63 @@ def test_abandon_while_it_starts(make: Callable[..., AsyncCoordinator], turns: i
     run(main())
 
 
+@pytest.mark.parametrize("turns", [0, *range(1, 60, 6)])
+@pytest.mark.parametrize("how", ["close", "abandon"])
+def test_starts_that_are_closed_meanwhile(make: Callable[..., AsyncCoordinator], how: str, turns: int) -> None:
+    """Several at once, stopped at any moment: each is told that it was closed, or had started; nothing is left."""
+    node = make()
+
+    async def main() -> None:
+        starting = [asyncio.create_task(node.start()) for _ in range(2)]
+        await ticks(turns)
+        await bounded(getattr(node, how)())
+        for answer in await bounded(asyncio.gather(*starting, return_exceptions=True)):
+            assert answer is node or isinstance(answer, Closed), answer
+        assert ours() == set()
+        with pytest.raises(Closed):
+            await node.clients.get("c")
+
+    run(main())
+
+
+def test_concurrent_starts_are_one(make: Callable[..., AsyncCoordinator]) -> None:
+    """Both return the started node: a second join would fence the first one's incarnation."""
+    node = make()
+
+    async def main() -> None:
+        assert await bounded(asyncio.gather(node.start(), node.start())) == [node, node]
+        assert len([name for name in ours() if name.startswith("keeper")]) == 1
+        await node.grace.view()
+        assert node.fenced is None
+        await node.close()
+        assert ours() == set()
+
+    run(main())
+
+
+def test_a_copy_of_another_process_only_stops_itself(make: Callable[..., AsyncCoordinator]) -> None:
+    """As a forked child sees it: closing ends no task and no connection of the parent, and tells Redis nothing."""
+    node = make()
+
+    async def main() -> None:
+        await node.start()
+        before = ours()
+        node._pid += 1
+        await node.close()
+        assert not node.grace.check(Operation.NEW).allowed
+        with pytest.raises(Closed):
+            await node.clients.get("c")
+        with pytest.raises(Closed):
+            await node.start()
+        assert ours() == before
+        node._pid -= 1
+        async with make("n2") as other:
+            assert (await other.grace.view()).epoch == 0, "nobody has left"
+        await node.abandon()
+
+    run(main())
+
+
 def test_a_start_that_is_cancelled_can_be_tried_again(make: Callable[..., AsyncCoordinator]) -> None:
     """Nothing is left of it, and the next one joins."""
     node = make()
@@ -285,6 +345,40 @@ def test_a_close_that_is_cancelled_stops_all_the_same(
 
 
 # -- callbacks --------------------------------------------------------------------------------------------------------
+
+
+def test_close_waits_for_a_grace_callback(make: Callable[..., AsyncCoordinator]) -> None:
+    """The one that runs ends by itself, the next one too, before the node leaves; neither is cancelled."""
+    node = make()
+    order: list[object] = []
+
+    async def main() -> None:
+        begun, may_end = asyncio.Event(), asyncio.Event()
+
+        async def ended(period: Any) -> None:
+            begun.set()
+            try:
+                await may_end.wait()
+                order.append(period.epoch)
+            except asyncio.CancelledError:
+                order.append("cancelled")
+                raise
+
+        await node.start()
+        node.on_grace_end(ended)
+        await node.grace.start(if_empty="skip")
+        await bounded(begun.wait())
+        await node.grace.start(if_empty="skip")
+        leave = node._node.leave
+        node._node.leave = lambda: order.append("leaves") or leave()  # type: ignore[func-returns-value,method-assign]
+        closing = asyncio.create_task(node.close())
+        await ticks()
+        may_end.set()
+        await bounded(closing)
+        assert ours() == set()
+
+    run(main())
+    assert order == [1, 2, "leaves"]
 
 
 @pytest.mark.parametrize("by", ["itself", "a task of its own"])

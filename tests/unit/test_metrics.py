@@ -331,6 +331,75 @@ def test_share_labels_are_capped() -> None:
     assert (totals["/s0"], totals["/s99"], totals["_other"]) == (2, 1, 3)
 
 
+def test_the_gauges_of_further_shares_add_up() -> None:
+    """`_other` is the sum of what they were last set to, by type; it goes down with them, and nothing is kept at 0."""
+    registry = CollectorRegistry()
+    metrics = LockMetrics(registry)
+    for number in range(100):
+        metrics.set_blocked_locks(f"/s{number}", 1)
+
+    def other(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"dittofs_locks_{name}", {"share": OTHER, **labels})
+
+    for share, kind, count in (("/x", "shared", 5), ("/y", "shared", 1), ("/x", "exclusive", 7), ("/x", "shared", 2)):
+        metrics.set_active_locks(share, kind, count)
+    metrics.set_blocked_locks("/x", 3)
+    metrics.set_blocked_locks(OTHER, 4)
+    assert (other("active", type="shared"), other("active", type="exclusive"), other("blocked")) == (3, 7, 7)
+    metrics.set_blocked_locks("/s0", 9)
+    for share in ("/x", "/y"):
+        metrics.set_active_locks(share, "shared", 0)
+    metrics.set_blocked_locks("/x", 0)
+    assert (other("active", type="shared"), other("active", type="exclusive"), other("blocked")) == (0, 7, 4)
+    assert len(metrics._others) == 2
+    assert registry.get_sample_value("dittofs_locks_blocked", {"share": "/s0"}) == 9
+
+
+def test_a_share_of_the_name_of_the_rest_is_the_rest() -> None:
+    """It has no label of its own, so that it does not overwrite what the others add up to."""
+    assert LockMetrics().share(OTHER) == OTHER
+    metrics = LockMetrics()
+    metrics.share(OTHER)
+    assert not metrics._shares
+
+
+def test_a_share_that_is_no_unicode_does_not_break_a_scrape() -> None:
+    """A path of other bytes is shown with escapes; every later scrape works."""
+    registry = CollectorRegistry()
+    metrics = LockMetrics(registry)
+    name = b"/export/caf\xe9".decode("utf-8", "surrogateescape")
+    metrics.observe_lock_acquire(name, "shared", "granted")
+    metrics.set_blocked_locks(name, 2)
+    assert 'share="/export/caf\\\\udce9"' in scrape(registry)
+    assert registry.get_sample_value("dittofs_locks_blocked", {"share": "/export/caf\\udce9"}) == 2
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1, "5", None, True], ids=repr)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, bad: m.set_active_locks("/s", "shared", bad),
+        lambda m, bad: m.set_blocked_locks("/s", bad),
+        lambda m, bad: m.observe_blocking_duration("/s", bad),
+        lambda m, bad: m.observe_lock_hold_duration("/s", "shared", bad),
+    ],
+    ids=["active", "blocked", "blocking", "hold"],
+)
+def test_what_is_no_count_or_duration_is_refused(call: Callable[[LockMetrics, Any], None], bad: Any) -> None:
+    """One NaN or infinity would stay in a sum for ever; the refusal names it, and takes no share's place."""
+    metrics = LockMetrics()
+    with pytest.raises(InvalidArgument, match=rf"(count|seconds)={bad!r} must be a number"):
+        call(metrics, bad)
+    assert not metrics._shares
+
+
+@pytest.mark.parametrize("bad", [None, 5, b"/s", []], ids=repr)
+def test_a_share_is_a_string(bad: Any) -> None:
+    """What is none is refused by name."""
+    with pytest.raises(InvalidArgument, match="share="):
+        LockMetrics().observe_lock_release(bad, "explicit")
+
+
 def test_no_created_series() -> None:
     """Even where the process had them switched on, no `_created` series is shown."""
     prometheus_client.enable_created_metrics()  # type: ignore[no-untyped-call]

@@ -343,6 +343,7 @@ def user_clients() -> list[Any]:
     blocking = redis.asyncio.BlockingConnectionPool(max_connections=3, decode_responses=True)
     return [
         pytest.param(redis.asyncio.Redis(decode_responses=True, protocol=3, db=4, client_name="app"), id="RESP3"),
+        pytest.param(redis.asyncio.Redis(encoding="utf-16", encoding_errors="ignore"), id="UTF-16"),
         pytest.param(redis.asyncio.Redis(retry_on_error=[redis.ConnectionError], socket_timeout=60), id="retrying"),
         pytest.param(redis.asyncio.Redis.from_url("rediss://user:secret@db.example:7000/2"), id="TLS"),
         pytest.param(redis.asyncio.Redis(unix_socket_path="/run/redis.sock"), id="Unix socket"),
@@ -364,6 +365,7 @@ def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.asyn
     connection = pool.make_connection()
     assert int(connection.protocol) == 2
     assert connection.encoder.decode_responses is False
+    assert (connection.encoder.encoding, connection.encoder.encoding_errors) == ("utf-8", "strict")
     assert (connection.retry.get_retries(), connection.retry_on_error) == (0, [])
     assert asyncio.iscoroutinefunction(connection.retry.call_with_retry)
     assert (connection.socket_timeout, connection.socket_connect_timeout) == (1.25, SETTINGS.op_timeout_seconds)
@@ -371,6 +373,30 @@ def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.asyn
         assert pool.connection_kwargs.get(name) == before.get(name)
     assert client.connection_pool is theirs
     assert theirs.connection_kwargs == before
+
+
+def test_nothing_waits_longer_than_a_round_trip_may_take() -> None:
+    """For a free connection of a pool that blocks, for a sentinel's answer; our own sentinels' clients are closed."""
+    blocking = redis.asyncio.BlockingConnectionPool()
+    pool = Connector(redis.asyncio.Redis(connection_pool=blocking), SETTINGS).pool(timeout=1.25)
+    assert (pool.timeout, blocking.timeout) == (SETTINGS.op_timeout_seconds, 20)
+    theirs = Sentinel([("127.0.0.1", 1)], 1, {"socket_timeout": 60})  # type: ignore[no-untyped-call]
+    channel = AsyncChannel(Connector(theirs.master_for("mymaster"), SETTINGS), SETTINGS)
+    ours = channel._pool.sentinel_manager
+    assert channel._pool.proxy.sentinel_manager is ours if hasattr(channel._pool, "proxy") else ours is not theirs
+    kwargs = ours.sentinels[0].connection_pool.connection_kwargs
+    assert (kwargs["host"], kwargs["port"], ours.min_other_sentinels) == ("127.0.0.1", 1, 1)
+    assert kwargs["socket_timeout"] == kwargs["socket_connect_timeout"] == SETTINGS.op_timeout_seconds
+    assert kwargs["retry"].get_retries() == 0
+    assert theirs.sentinels[0].connection_pool.connection_kwargs["socket_timeout"] == 60
+    closed: list[None] = []
+
+    async def close() -> None:
+        closed.append(None)
+
+    ours.sentinels[0].aclose = close
+    asyncio.run(channel.close())
+    assert closed == [None]
 
 
 def test_a_client_that_was_passed_in_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ import redis.asyncio
 from redis._parsers.base import BaseParser
 from redis.sentinel import Sentinel
 
-from coordinator import ContractBroken, Coordinator, InvalidArgument, OutcomeUnknown, Settings, Unavailable
+from coordinator import Closed, ContractBroken, Coordinator, InvalidArgument, OutcomeUnknown, Settings, Unavailable
 from coordinator.calls import Call, base
 from coordinator.errors import CoordinatorError
 from coordinator.keys import Keys
@@ -24,7 +25,9 @@ CALL: Call[None] = base.call("grace_advance", KEYS, Head("n1:1", 5000, "d", 1, 2
 ADVANCED = [b"ADVANCED", 4000, b"d", 3, 3, b"active", 2, 1, 0, 90_000, 200_000]
 LOST: list[BaseException] = [
     redis.ConnectionError("reset"), redis.TimeoutError("timed out"), ConnectionResetError("reset"), OSError("gone"),
+    redis.InvalidResponse("Protocol Error: b'HTTP/1.1 502'"), ValueError("odd"), AttributeError("closed meanwhile"),
 ]  # fmt: skip
+"""What no reply comes after: of the connection, of what is at its other end, of another thread that closes it."""
 MESSAGES = {
     "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
     "READONLY": "READONLY You can't write against a read only replica.",
@@ -180,6 +183,41 @@ def test_without_an_answer_the_outcome_is_unknown(failure: BaseException, on_sen
     assert len(connection.sent) == 1
 
 
+def test_trouble_with_giving_a_connection_back_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread closes the pool: cutting and giving back fail too, the call's own outcome is what is told."""
+
+    def odd(*_: object) -> None:
+        message = "closed meanwhile"
+        raise AttributeError(message)
+
+    monkeypatch.setattr(Connection, "disconnect", odd)
+    monkeypatch.setattr(Pool, "release", odd)
+    pool = cast("Connector", Pool(Connection(redis.ConnectionError("reset"))))
+    with pytest.raises(OutcomeUnknown):
+        Channel(pool, SETTINGS).run(CALL)
+    with pytest.raises(Unavailable):
+        Events(pool, KEYS, SETTINGS).read("0-0")
+    assert Channel(cast("Connector", Pool(Connection(ADVANCED))), SETTINGS).run(CALL).status == "ADVANCED"
+
+
+def test_a_closed_channel_sends_nothing_any_more() -> None:
+    """Its pool would open a connection that nobody closes: refused, and one that was in use meanwhile is cut."""
+    connection = Connection(ADVANCED, ADVANCED)
+    channel = Channel(cast("Connector", Pool(connection)), SETTINGS)
+    read = connection.read_response
+
+    def closed_meanwhile() -> object:
+        channel.close()
+        return read()
+
+    connection.read_response = closed_meanwhile  # type: ignore[method-assign]
+    assert channel.run(CALL).status == "ADVANCED"
+    assert connection.disconnected == 1
+    with pytest.raises(Closed):
+        channel.run(CALL)
+    assert len(connection.sent) == 1
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), SystemExit()], ids=lambda e: type(e).__name__)
 def test_an_interrupted_call_leaves_no_answer_behind(failure: BaseException) -> None:
     """What is not ours is raised as it is, and the connection whose answer is still to come is cut."""
@@ -264,10 +302,11 @@ def test_a_reply_of_another_version_breaks_the_contract(raw: object) -> None:
 
 def user_clients() -> list[Any]:
     """Return clients as users configure them; none is connected."""
-    sentinel = Sentinel([("127.0.0.1", 1)]).master_for("mymaster")  # type: ignore[no-untyped-call]
+    sentinel = Sentinel([("127.0.0.1", 1)], min_other_sentinels=2).master_for("mymaster")  # type: ignore[no-untyped-call]
     blocking = redis.BlockingConnectionPool(max_connections=3, decode_responses=True)  # type: ignore[no-untyped-call]
     return [
         pytest.param(redis.Redis(decode_responses=True, protocol=3, db=4, client_name="app"), id="RESP3"),
+        pytest.param(redis.Redis(encoding="utf-16", encoding_errors="ignore"), id="UTF-16"),
         pytest.param(redis.Redis(retry_on_error=[redis.ConnectionError], socket_timeout=60), id="retrying"),
         pytest.param(redis.Redis.from_url("rediss://user:secret@db.example:7000/2"), id="TLS"),
         pytest.param(redis.Redis(unix_socket_path="/run/redis.sock"), id="Unix socket"),
@@ -289,6 +328,7 @@ def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.Redi
     connection = cast("Any", pool.make_connection())
     assert int(connection.protocol) == 2
     assert connection.encoder.decode_responses is False
+    assert (connection.encoder.encoding, connection.encoder.encoding_errors) == ("utf-8", "strict")
     assert connection.driver_info is None
     assert (connection.retry.get_retries(), connection.retry_on_error) == (0, [])
     assert (connection.socket_timeout, connection.socket_connect_timeout) == (1.25, SETTINGS.op_timeout_seconds)
@@ -296,6 +336,39 @@ def test_own_pools_are_made_of_the_clients_and_leave_it_alone(client: redis.Redi
         assert pool.connection_kwargs.get(name) == before.get(name)
     assert client.connection_pool is theirs
     assert theirs.connection_kwargs == before
+
+
+def test_nothing_waits_longer_for_a_connection_than_a_round_trip_may_take() -> None:
+    """A pool that blocks until a connection is free: for op_timeout, not for its 20 s; the user's stays as it was."""
+    theirs = redis.BlockingConnectionPool()  # type: ignore[no-untyped-call]
+    pool = Connector(redis.Redis(connection_pool=theirs), SETTINGS).pool(timeout=1.25)
+    assert (pool.timeout, theirs.timeout) == (SETTINGS.op_timeout_seconds, 20)
+
+
+def test_sentinels_are_asked_for_no_longer_than_a_round_trip_may_take() -> None:
+    """A manager of our own with the same sentinels and credentials, bounded, without retry; closed with its pool."""
+    theirs = Sentinel(  # type: ignore[no-untyped-call]
+        [("127.0.0.1", 1), ("127.0.0.1", 2)], 1, {"password": "p", "socket_timeout": 60}, socket_timeout=30
+    )
+    before = [copy.copy(sentinel.connection_pool.connection_kwargs) for sentinel in theirs.sentinels]
+    client: redis.Redis = theirs.master_for("mymaster")  # type: ignore[no-untyped-call]
+    channel = Channel(Connector(client, SETTINGS), SETTINGS)
+    ours = channel._pool.sentinel_manager
+    assert channel._pool.proxy.sentinel_manager is ours is not theirs
+    assert ours.min_other_sentinels == 1
+    closed: list[int] = []
+    for sentinel, given in zip(ours.sentinels, before, strict=True):
+        kwargs = sentinel.connection_pool.connection_kwargs
+        assert [kwargs[name] for name in ("host", "port", "password")] == [
+            given[name] for name in ("host", "port", "password")
+        ]
+        assert kwargs["socket_timeout"] == kwargs["socket_connect_timeout"] == SETTINGS.op_timeout_seconds
+        assert kwargs["retry"].get_retries() == 0
+        sentinel.close = functools.partial(closed.append, kwargs["port"])
+    for sentinel, given in zip(theirs.sentinels, before, strict=True):
+        assert sentinel.connection_pool.connection_kwargs == given
+    channel.close()
+    assert closed == [1, 2]
 
 
 def test_a_channel_closes_its_own_pool_only() -> None:
