@@ -57,7 +57,8 @@ end
 
 if empty then
   scope.clock, scope.dataset = math.max(scope.clock, scope.raw), fresh
-  redis.call('HSET', key.meta, 'dataset', fresh, 'schema', schema, 'revision', 0, 'epoch', 0, 'incarnation', 0)
+  redis.call('HSET', key.meta, 'dataset', fresh, 'schema', schema, 'revision', 0, 'epoch', 0, 'incarnation', 0,
+    'clock', int(scope.clock), 'raw', int(scope.raw))
 end
 local last = tonumber(redis.call('HGET', key.meta, 'incarnation') or 0)
 local incarnation = int(math.max(last + 1, scope.clock))

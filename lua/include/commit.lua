@@ -1,8 +1,7 @@
--- commit: the first write of every script that writes, after all its checks: the clock and the caller's canary.
+-- commit: stands after all checks of a script that writes, and before its first write but for the clock: counts up the
+-- caller's canary.
 --- @include scope
---- @include int
 local function commit(scope)
-  redis.call('HSET', key.meta, 'clock', int(scope.clock), 'raw', int(scope.raw))
   if scope.owner ~= '' then
     scope.writes = redis.call('HINCRBY', derived('node', scope.owner), 'writes', 1)
   end
