@@ -125,7 +125,7 @@ class Keeper:
         However much that is, the heartbeat goes before what is left.
         """
         yield from self._renew_claims()
-        for batch in (self._audit, self.node.drop_moved, self._claim):
+        for batch in (self._audit, self.node.drop_moved, self.node.drop_left_over, self._claim):
             while (yield from batch()) and self.node.now() < self._beat_at:
                 pass
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import errors
 from coordinator.calls import base, clients, releases
-from coordinator.memory import Entry
+from coordinator.memory import Entry, Holding
 from coordinator.settings import milliseconds, ttl_ms
 from coordinator.values import (
     ClientRegistration,
@@ -54,14 +54,14 @@ class ClientFlows(Core):
         self, items: Sequence[clients.Registering]
     ) -> Flow[list[ClientRegistration | errors.CoordinatorError]]:
         """Register clients here."""
-        owner = self.lease.owner
+        owner, life = self.lease.owner, self.memory.life
         answers = yield from self.ask(lambda head: clients.register(self.keys, head, items))
         if self.lease.owner != owner:
             raise errors.Fenced("evicted")
         results: list[ClientRegistration | errors.CoordinatorError] = []
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, clients.Registered):
-                results.append(self._registered(item, answer))
+                results.append(self._registered(item, answer, life))
             else:
                 self.metrics.connection(item.adapter, "refused")
                 if isinstance(answer, errors.ConnectionLimitReached):
@@ -69,27 +69,12 @@ class ClientFlows(Core):
                 results.append(answer)
         return results
 
-    def _registered(self, item: clients.Registering, answer: clients.Registered) -> ClientRegistration:
-        old = self.memory.get(item.client)
-        count: int | None = None if answer.holder else 0
-        holds = answer.holder and not answer.copied
-        if answer.holder and old is not None:
-            count = old.lock_count
-        self.memory.put(
-            Entry(
-                item.client,
-                answer.generation,
-                item.adapter,
-                item.ttl_ms,
-                answer.previous,
-                holds,
-                count,
-                answer.copied,
-                answer.left,
-            )
-        )
+    def _registered(self, item: clients.Registering, answer: clients.Registered, life: int) -> ClientRegistration:
+        taken = self._take(item.client, item.adapter, item.ttl_ms, answer, life)
+        if taken is None:
+            raise errors.Fenced("evicted")  # this node has joined anew since that was asked for
         if answer.copied and self.lease.snapshot.state is GraceState.ACTIVE:
-            self.to_audit += [entry for entry in [self.memory.get(item.client)] if entry]  # it may have died meanwhile
+            self.to_audit.append(taken)  # the owner it came from may have died meanwhile
             self.wake()
         self.metrics.connection(item.adapter, "connect")
         return ClientRegistration(
@@ -99,22 +84,39 @@ class ClientFlows(Core):
             registered_at=answer.registered_ms / 1000,
             last_seen=self.lease.state.clock_ms / 1000,
             remote_addr=client_str(item.remote_addr),
-            lock_count=count,
+            lock_count=taken.lock_count,
             holder=answer.holder,
             owner=self.lease.owner,
             generation=answer.generation,
             state="live",
         )
 
+    def _take(self, client: bytes, adapter: str, ttl: int, answer: clients.Registered, life: int) -> Entry | None:
+        """Take a registration as it was answered; return the newest one, None when another incarnation has begun."""
+        kept = answer.holder and not answer.copied
+        holding = Holding(answer.generation, holder=kept, lock_count=None if answer.holder else 0)
+        entry = Entry(
+            client,
+            answer.generation,
+            adapter,
+            ttl,
+            answer.previous,
+            holding,
+            answer.copied,
+            answer.left,
+            life=life,
+        )
+        return self.memory.put(entry, kept=kept)
+
     def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
         """Disconnect clients: their entries close first."""
         closed = [self.memory.close(client, generation) for client, generation in pairs]
         claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
-        asked, owner = self.now(), self.lease.owner
+        asked = self.now()
         try:
             answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
         except (errors.Refused, errors.Unavailable, errors.Closed):
-            self._restore(owner, closed)
+            self._restore(closed)
             raise
         results: list[Unregistered | errors.CoordinatorError] = []
         claims: list[releases.Claim] = []
@@ -133,11 +135,10 @@ class ClientFlows(Core):
             self.on_claims(claims, asked)
         return results
 
-    def _restore(self, owner: str, closed: Iterable[Entry | None]) -> None:
+    def _restore(self, closed: Iterable[Entry | None]) -> None:
         """Put entries back after what was certainly not executed, unless another life or registration has begun."""
         for entry in filter(None, closed):
-            if self.lease.owner == owner and self.memory.get(entry.client) is None:
-                self.memory.put(entry)
+            self.memory.restore(entry)
 
     def audit(self, batch: Sequence[Entry]) -> Flow[None]:
         """Ask for up to 200 clients of this node whether they are still here, and what they brought with them too."""
@@ -154,6 +155,7 @@ class ClientFlows(Core):
 
     def cancel(self, client: bytes) -> Flow[bool]:
         """End a deferral as a reconnect here would."""
+        life = self.memory.life
         request = secrets.token_hex(8)
         answer = yield from self.ask(lambda head: clients.cancel(self.keys, head, client, request))
         if answer is None:
@@ -161,22 +163,8 @@ class ClientFlows(Core):
         views = yield from self.ask(lambda head: clients.view(self.keys, head, [client]))
         view, _ = views[0] or (None, False)
         if view is not None and view.generation == answer.generation:
-            ttl = milliseconds(view.ttl)
-            count = None if answer.holder else 0
-            holds = answer.holder and not answer.copied
-            self.memory.put(
-                Entry(
-                    client,
-                    answer.generation,
-                    view.adapter,
-                    ttl,
-                    answer.previous,
-                    holds,
-                    count,
-                    answer.copied,
-                    answer.left,
-                )
-            )
+            if self._take(client, view.adapter, milliseconds(view.ttl), answer, life) is None:
+                raise errors.Fenced("evicted")
             self.metrics.connection(view.adapter, "cancel")
         return True
 
@@ -192,13 +180,13 @@ class ClientFlows(Core):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        owner, closed, request = self.lease.owner, self.memory.close(client), secrets.token_hex(8)
+        closed, request = self.memory.close(client), secrets.token_hex(8)
         try:
             yield from self.ask(lambda head: clients.revoke(self.keys, head, client, request))
         except errors.RegistrationRefused:
             raise  # nothing of it is left: the entry stays closed
         except (errors.Refused, errors.Unavailable, errors.Closed):
-            self._restore(owner, [closed])
+            self._restore([closed])
             raise
         self.due_at(self.lease.state.clock_ms)
 
