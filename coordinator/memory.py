@@ -56,6 +56,8 @@ class Entry:
     """The newest epoch of which the server was told that one of those owners is lost."""
     life: int = 0
     """Which incarnation asked for it: Memory.life when it was asked for."""
+    admitted: int = 0
+    """Epoch in which it was last admitted to reclaim."""
 
     @property
     def holder(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from coordinator import errors
 from coordinator.calls import base, clients, grace
 from coordinator.memory import Entry
 from coordinator.values import (
+    GraceState,
     Operation,
     ReclaimOutcome,
     Verdict,
@@ -88,12 +90,23 @@ class LockFlows(Core):
             self._lost_touch(entry, error)
             self.metrics.reclaimed(granted=False)
             raise
+        entry.admitted = epoch
         self._reclaiming[client] = entry
         return Grant(owner, entry.generation, epoch, Operation.RECLAIM, entry, self._still_good)
 
     def stop_reclaiming(self, client: bytes) -> None:
         """Give a reclaim up, without completing."""
         self._reclaiming.pop(client, None)
+
+    def _is_reclaiming(self) -> bool:
+        """Tell whether a reclaim is open here; forget those that nothing can confirm any more."""
+        with self._mutex, contextlib.suppress(KeyError):  # all of them go when this node joins anew
+            while True:
+                client, entry = self._reclaiming.popitem()
+                if self.memory.get(client) is entry and entry.admitted >= self.lease.state.epoch:
+                    self._reclaiming[client] = entry
+                    return True
+        return False
 
     def complete(self, ids: Sequence[bytes]) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
         """Clients have all their locks back: close their reclaiming here, then tell."""
@@ -113,7 +126,8 @@ class LockFlows(Core):
         for client in ids:
             self._reclaiming.pop(client, None)
             entries.append(self.memory.reopen(client))
-        idle = not self._reclaiming
+        # In a normal scope there is nothing to close, and others' new locks would be refused meanwhile.
+        idle = self.lease.state.state is GraceState.ACTIVE and not self._is_reclaiming()
         send = self.ask_tight if idle else self.ask
         try:
             results = yield from send(lambda head: grace.complete(self.keys, head, ids, idle=idle))
