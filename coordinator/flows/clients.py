@@ -110,21 +110,35 @@ class ClientFlows(Core):
 
     def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
         """Disconnect clients: their entries close first."""
-        closed = [self.memory.close(client, generation) for client, generation in pairs]
-        claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
+        closed = [self._close_named(client, generation) for client, generation in pairs]
         asked = self.now()
+        claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
         try:
             answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
         except (errors.Refused, errors.Unavailable, errors.Closed):
             self._restore(closed)
             raise
+        except BaseException:
+            for (client, generation), entry in zip(pairs, closed, strict=True):
+                self._is_gone(client, generation, entry)  # perhaps; it is served again when it registers again
+            raise
+        return self._left(pairs, closed, answers, asked)
+
+    def _left(
+        self,
+        pairs: Sequence[tuple[bytes, int]],
+        closed: Sequence[Entry | None],
+        answers: Sequence[clients.Leaving | errors.CoordinatorError],
+        asked: float,
+    ) -> list[Unregistered | errors.CoordinatorError]:
+        """Take what was answered to disconnects that were asked for at a node time."""
         results: list[Unregistered | errors.CoordinatorError] = []
         claims: list[releases.Claim] = []
-        for (client, _), answer in zip(pairs, answers, strict=True):
+        for (client, _), entry, answer in zip(pairs, closed, answers, strict=True):
             if not isinstance(answer, clients.Leaving):
                 results.append(answer)
                 continue
-            self.metrics.connection(answer.adapter, "disconnect")
+            self._is_gone(client, answer.generation, entry)
             if answer.token:
                 claims.append(releases.own(self.lease.owner, client, answer.generation, answer.adapter, answer.token))
             else:
@@ -134,6 +148,19 @@ class ClientFlows(Core):
         if claims:
             self.on_claims(claims, asked)
         return results
+
+    def _close_named(self, client: bytes, generation: int) -> Entry | None:
+        """Close the entry that a disconnect is about; an older one stays: what is named may never have been here."""
+        entry = self.memory.get(client)
+        if generation and (entry is None or entry.generation != generation):
+            return None
+        return self.memory.close(client, generation)
+
+    def _is_gone(self, client: bytes, generation: int, closed: Entry | None) -> None:
+        """Count a disconnect, once; close what is older too: the reply to the registration that has ended was lost."""
+        entry = (self.memory.close(client, generation) if generation else None) or closed
+        if entry is not None:
+            self.metrics.connection(entry.adapter, "disconnect")
 
     def _restore(self, closed: Iterable[Entry | None]) -> None:
         """Put entries back after what was certainly not executed, unless another life or registration has begun."""
@@ -154,16 +181,21 @@ class ClientFlows(Core):
                 self.on_move(Move(client_str(entry.client), self.lease.owner, "lost"))
 
     def cancel(self, client: bytes) -> Flow[bool]:
-        """End a deferral as a reconnect here would."""
-        life = self.memory.life
-        request = secrets.token_hex(8)
+        """End a deferral as a reconnect here would; True also if that was done here before and nobody was told."""
+        request, life = secrets.token_hex(8), self.memory.life
         answer = yield from self.ask(lambda head: clients.cancel(self.keys, head, client, request))
-        if answer is None:
+        if answer is None and self.memory.get(client) is not None:
             return False
         views = yield from self.ask(lambda head: clients.view(self.keys, head, [client]))
         view, _ = views[0] or (None, False)
+        if answer is None:
+            if view is None or view.state != "live" or view.owner != self.lease.owner:
+                return False
+            # Where it is a holder is not told: it is taken for none, so that its first lock is held anew.
+            answer = clients.Registered(view.generation, "", 0, holder=view.holder, copied=view.holder, left=())
         if view is not None and view.generation == answer.generation:
-            if self._take(client, view.adapter, milliseconds(view.ttl), answer, life) is None:
+            taken = self._take(client, view.adapter, milliseconds(view.ttl), answer, life)
+            if taken is None:
                 raise errors.Fenced("evicted")
             self.metrics.connection(view.adapter, "cancel")
         return True

@@ -143,7 +143,8 @@ class LockFlows(Core):
                 if entry is not None:
                     # After a repeat it may have dropped its right meanwhile: its next lock holds anew.
                     entry.holding.holder = not result.repeated
-                self.metrics.reclaimed(granted=True)
+                if not result.repeated:
+                    self.metrics.reclaimed(granted=True)
                 continue
             self.metrics.reclaimed(granted=False)
             if entry is not None:
