@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator import errors
@@ -21,13 +23,36 @@ from coordinator.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 from coordinator.flows.core import Core, Flow
 
 
 class ClientFlows(Core):
     """Procedures about the clients of the scope."""
+
+    room_for_claims: Callable[[], int] = staticmethod(lambda: 0)
+    """How many more claims the keeper takes; it sets this."""
+    _claims_asked_for = 0
+
+    @property
+    def claims_free(self) -> int:
+        """How many claims may be asked for, beside those that are being asked for."""
+        return self.room_for_claims() - self._claims_asked_for
+
+    @contextlib.contextmanager
+    def claiming(self, most: int, least: int = 1) -> Iterator[int]:
+        """Keep room for claims that are asked for; yield for how many: 0 if there is not even for `least`."""
+        with self._mutex:
+            room = min(most, self.claims_free)
+            room = room if room >= least else 0
+            self._claims_asked_for += room
+        try:
+            yield room
+        finally:
+            with self._mutex:
+                self._claims_asked_for -= room
+            self.wake()  # the keeper may have found no room meanwhile
 
     def registering(  # noqa: PLR0913, PLR0917  (the pinned signature)
         self,
@@ -112,17 +137,18 @@ class ClientFlows(Core):
         """Disconnect clients: their entries close first."""
         closed = [self._close_named(client, generation) for client, generation in pairs]
         asked = self.now()
-        claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
-        try:
-            answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
-        except (errors.Refused, errors.Unavailable, errors.Closed):
-            self._restore(closed)
-            raise
-        except BaseException:
-            for (client, generation), entry in zip(pairs, closed, strict=True):
-                self._is_gone(client, generation, entry)  # perhaps; it is served again when it registers again
-            raise
-        return self._left(pairs, closed, answers, asked)
+        with self.claiming(len(pairs), least=len(pairs)) as room:
+            claim_ms = milliseconds(self.settings.claim_seconds) if room else 0
+            try:
+                answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
+            except (errors.Refused, errors.Unavailable, errors.Closed):
+                self._restore(closed)
+                raise
+            except BaseException:
+                for (client, generation), entry in zip(pairs, closed, strict=True):
+                    self._is_gone(client, generation, entry)  # perhaps; it is served again when it registers again
+                raise
+            return self._left(pairs, closed, answers, asked)
 
     def _left(
         self,
