@@ -42,6 +42,7 @@ class Keeper:
     def __init__(self, node: Node) -> None:
         """Keep `node` alive."""
         self.node = node
+        node.room_for_claims = self._room
         self.claims: dict[bytes, releases.Claim] = {}
         """Releases that workers of this node are at."""
         self._failures: dict[bytes, int] = {}
@@ -125,7 +126,7 @@ class Keeper:
         However much that is, the heartbeat goes before what is left.
         """
         yield from self._renew_claims()
-        for batch in (self._audit, self.node.drop_moved, self._claim):
+        for batch in (self._audit, self.node.drop_moved, self.node.drop_left_over, self._claim):
             while (yield from batch()) and self.node.now() < self._beat_at:
                 pass
 
@@ -170,23 +171,30 @@ class Keeper:
         if not self._may_claim() or node.now() < node.lease.node_time(node.next_due_ms):
             return False
         mark, asked = node.due_mark(), node.now()
-        next_due, claims = yield from node.ask(
-            lambda head: releases.claim(
-                node.keys,
-                head,
-                BATCH_MAX - len(self.claims),
-                milliseconds(settings.claim_seconds),
-                milliseconds(HOME_PREFERENCE_SECONDS),
+        with node.claiming(BATCH_MAX) as room:
+            if not room:
+                return False
+            next_due, claims = yield from node.ask(
+                lambda head: releases.claim(
+                    node.keys,
+                    head,
+                    room,
+                    milliseconds(settings.claim_seconds),
+                    milliseconds(HOME_PREFERENCE_SECONDS),
+                )
             )
-        )
-        node.take_due(next_due, mark)
-        if claims:
-            node.on_claims(claims, asked)
+            node.take_due(next_due, mark)
+            if claims:
+                node.on_claims(claims, asked)
         return True  # what is due is asked for until nothing is
 
     def _may_claim(self) -> bool:
         """Tell whether something is due some time, and workers have room for it."""
-        return self.node.claims_releases and self.node.next_due_ms > 0 and len(self.claims) < BATCH_MAX
+        return self.node.next_due_ms > 0 and self.node.claims_free > 0
+
+    def _room(self) -> int:
+        """Return how many more claims workers may have: so many are renewed by one call."""
+        return BATCH_MAX - len(self.claims) if self.node.claims_releases else 0
 
     def took(self, claims: list[releases.Claim], asked: float) -> list[releases.Claim]:
         """Note claims asked for at a node time; return those to begin. One that is here already gets a new token.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator import errors
 from coordinator.calls import base, clients, releases
-from coordinator.memory import Entry
+from coordinator.memory import Entry, Holding
 from coordinator.settings import milliseconds, ttl_ms
 from coordinator.values import (
     ClientRegistration,
@@ -21,13 +23,36 @@ from coordinator.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 from coordinator.flows.core import Core, Flow
 
 
 class ClientFlows(Core):
     """Procedures about the clients of the scope."""
+
+    room_for_claims: Callable[[], int] = staticmethod(lambda: 0)
+    """How many more claims the keeper takes; it sets this."""
+    _claims_asked_for = 0
+
+    @property
+    def claims_free(self) -> int:
+        """How many claims may be asked for, beside those that are being asked for."""
+        return self.room_for_claims() - self._claims_asked_for
+
+    @contextlib.contextmanager
+    def claiming(self, most: int, least: int = 1) -> Iterator[int]:
+        """Keep room for claims that are asked for; yield for how many: 0 if there is not even for `least`."""
+        with self._mutex:
+            room = min(most, self.claims_free)
+            room = room if room >= least else 0
+            self._claims_asked_for += room
+        try:
+            yield room
+        finally:
+            with self._mutex:
+                self._claims_asked_for -= room
+            self.wake()  # the keeper may have found no room meanwhile
 
     def registering(  # noqa: PLR0913, PLR0917  (the pinned signature)
         self,
@@ -54,14 +79,14 @@ class ClientFlows(Core):
         self, items: Sequence[clients.Registering]
     ) -> Flow[list[ClientRegistration | errors.CoordinatorError]]:
         """Register clients here."""
-        owner = self.lease.owner
+        owner, life = self.lease.owner, self.memory.life
         answers = yield from self.ask(lambda head: clients.register(self.keys, head, items))
         if self.lease.owner != owner:
             raise errors.Fenced("evicted")
         results: list[ClientRegistration | errors.CoordinatorError] = []
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, clients.Registered):
-                results.append(self._registered(item, answer))
+                results.append(self._registered(item, answer, life))
             else:
                 self.metrics.connection(item.adapter, "refused")
                 if isinstance(answer, errors.ConnectionLimitReached):
@@ -69,27 +94,12 @@ class ClientFlows(Core):
                 results.append(answer)
         return results
 
-    def _registered(self, item: clients.Registering, answer: clients.Registered) -> ClientRegistration:
-        old = self.memory.get(item.client)
-        count: int | None = None if answer.holder else 0
-        holds = answer.holder and not answer.copied
-        if answer.holder and old is not None:
-            count = old.lock_count
-        self.memory.put(
-            Entry(
-                item.client,
-                answer.generation,
-                item.adapter,
-                item.ttl_ms,
-                answer.previous,
-                holds,
-                count,
-                answer.copied,
-                answer.left,
-            )
-        )
+    def _registered(self, item: clients.Registering, answer: clients.Registered, life: int) -> ClientRegistration:
+        taken = self._take(item.client, item.adapter, item.ttl_ms, answer, life)
+        if taken is None:
+            raise errors.Fenced("evicted")  # this node has joined anew since that was asked for
         if answer.copied and self.lease.snapshot.state is GraceState.ACTIVE:
-            self.to_audit += [entry for entry in [self.memory.get(item.client)] if entry]  # it may have died meanwhile
+            self.to_audit.append(taken)  # the owner it came from may have died meanwhile
             self.wake()
         self.metrics.connection(item.adapter, "connect")
         return ClientRegistration(
@@ -99,30 +109,62 @@ class ClientFlows(Core):
             registered_at=answer.registered_ms / 1000,
             last_seen=self.lease.state.clock_ms / 1000,
             remote_addr=client_str(item.remote_addr),
-            lock_count=count,
+            lock_count=taken.lock_count,
             holder=answer.holder,
             owner=self.lease.owner,
             generation=answer.generation,
             state="live",
         )
 
+    def _take(self, client: bytes, adapter: str, ttl: int, answer: clients.Registered, life: int) -> Entry | None:
+        """Take a registration as it was answered; return the newest one, None when another incarnation has begun."""
+        kept = answer.holder and not answer.copied
+        holding = Holding(answer.generation, holder=kept, lock_count=None if answer.holder else 0)
+        entry = Entry(
+            client,
+            answer.generation,
+            adapter,
+            ttl,
+            answer.previous,
+            holding,
+            answer.copied,
+            answer.left,
+            life=life,
+        )
+        return self.memory.put(entry, kept=kept)
+
     def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
         """Disconnect clients: their entries close first."""
-        closed = [self.memory.close(client, generation) for client, generation in pairs]
-        claim_ms = milliseconds(self.settings.claim_seconds) if self.claims_releases else 0
-        asked, owner = self.now(), self.lease.owner
-        try:
-            answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
-        except (errors.Refused, errors.Unavailable, errors.Closed):
-            self._restore(owner, closed)
-            raise
+        closed = [self._close_named(client, generation) for client, generation in pairs]
+        asked = self.now()
+        with self.claiming(len(pairs), least=len(pairs)) as room:
+            claim_ms = milliseconds(self.settings.claim_seconds) if room else 0
+            try:
+                answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
+            except (errors.Refused, errors.Unavailable, errors.Closed):
+                self._restore(closed)
+                raise
+            except BaseException:
+                for (client, generation), entry in zip(pairs, closed, strict=True):
+                    self._is_gone(client, generation, entry)  # perhaps; it is served again when it registers again
+                raise
+            return self._left(pairs, closed, answers, asked)
+
+    def _left(
+        self,
+        pairs: Sequence[tuple[bytes, int]],
+        closed: Sequence[Entry | None],
+        answers: Sequence[clients.Leaving | errors.CoordinatorError],
+        asked: float,
+    ) -> list[Unregistered | errors.CoordinatorError]:
+        """Take what was answered to disconnects that were asked for at a node time."""
         results: list[Unregistered | errors.CoordinatorError] = []
         claims: list[releases.Claim] = []
-        for (client, _), answer in zip(pairs, answers, strict=True):
+        for (client, _), entry, answer in zip(pairs, closed, answers, strict=True):
             if not isinstance(answer, clients.Leaving):
                 results.append(answer)
                 continue
-            self.metrics.connection(answer.adapter, "disconnect")
+            self._is_gone(client, answer.generation, entry)
             if answer.token:
                 claims.append(releases.own(self.lease.owner, client, answer.generation, answer.adapter, answer.token))
             else:
@@ -133,11 +175,23 @@ class ClientFlows(Core):
             self.on_claims(claims, asked)
         return results
 
-    def _restore(self, owner: str, closed: Iterable[Entry | None]) -> None:
+    def _close_named(self, client: bytes, generation: int) -> Entry | None:
+        """Close the entry that a disconnect is about; an older one stays: what is named may never have been here."""
+        entry = self.memory.get(client)
+        if generation and (entry is None or entry.generation != generation):
+            return None
+        return self.memory.close(client, generation)
+
+    def _is_gone(self, client: bytes, generation: int, closed: Entry | None) -> None:
+        """Count a disconnect, once; close what is older too: the reply to the registration that has ended was lost."""
+        entry = (self.memory.close(client, generation) if generation else None) or closed
+        if entry is not None:
+            self.metrics.connection(entry.adapter, "disconnect")
+
+    def _restore(self, closed: Iterable[Entry | None]) -> None:
         """Put entries back after what was certainly not executed, unless another life or registration has begun."""
         for entry in filter(None, closed):
-            if self.lease.owner == owner and self.memory.get(entry.client) is None:
-                self.memory.put(entry)
+            self.memory.restore(entry)
 
     def audit(self, batch: Sequence[Entry]) -> Flow[None]:
         """Ask for up to 200 clients of this node whether they are still here, and what they brought with them too."""
@@ -153,30 +207,22 @@ class ClientFlows(Core):
                 self.on_move(Move(client_str(entry.client), self.lease.owner, "lost"))
 
     def cancel(self, client: bytes) -> Flow[bool]:
-        """End a deferral as a reconnect here would."""
-        request = secrets.token_hex(8)
+        """End a deferral as a reconnect here would; True also if that was done here before and nobody was told."""
+        request, life = secrets.token_hex(8), self.memory.life
         answer = yield from self.ask(lambda head: clients.cancel(self.keys, head, client, request))
-        if answer is None:
+        if answer is None and self.memory.get(client) is not None:
             return False
         views = yield from self.ask(lambda head: clients.view(self.keys, head, [client]))
         view, _ = views[0] or (None, False)
+        if answer is None:
+            if view is None or view.state != "live" or view.owner != self.lease.owner:
+                return False
+            # Where it is a holder is not told: it is taken for none, so that its first lock is held anew.
+            answer = clients.Registered(view.generation, "", 0, holder=view.holder, copied=view.holder, left=())
         if view is not None and view.generation == answer.generation:
-            ttl = milliseconds(view.ttl)
-            count = None if answer.holder else 0
-            holds = answer.holder and not answer.copied
-            self.memory.put(
-                Entry(
-                    client,
-                    answer.generation,
-                    view.adapter,
-                    ttl,
-                    answer.previous,
-                    holds,
-                    count,
-                    answer.copied,
-                    answer.left,
-                )
-            )
+            taken = self._take(client, view.adapter, milliseconds(view.ttl), answer, life)
+            if taken is None:
+                raise errors.Fenced("evicted")
             self.metrics.connection(view.adapter, "cancel")
         return True
 
@@ -192,13 +238,13 @@ class ClientFlows(Core):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        owner, closed, request = self.lease.owner, self.memory.close(client), secrets.token_hex(8)
+        closed, request = self.memory.close(client), secrets.token_hex(8)
         try:
             yield from self.ask(lambda head: clients.revoke(self.keys, head, client, request))
         except errors.RegistrationRefused:
             raise  # nothing of it is left: the entry stays closed
         except (errors.Refused, errors.Unavailable, errors.Closed):
-            self._restore(owner, [closed])
+            self._restore([closed])
             raise
         self.due_at(self.lease.state.clock_ms)
 

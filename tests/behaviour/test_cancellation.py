@@ -239,6 +239,24 @@ def test_a_grant_that_is_cancelled_in_its_block_is_counted_back(held: Held) -> N
     run(scenario())
 
 
+def test_a_first_lock_that_is_cancelled_leaves_no_right(held: Held) -> None:
+    """Held, then cancelled: the client has no lock, the keeper is woken and takes the right out again."""
+
+    async def scenario() -> None:
+        task = asyncio.create_task(granted(held.face))
+        step = await held.next("client_hold")
+        task.cancel()
+        step.answer()
+        await cancelled(task)
+
+    held.player.node.must_renew = False
+    run(scenario())
+    assert b"c" in holders(held.player)
+    assert held.player.node.must_renew
+    held.player.tick()
+    assert holders(held.player) == {b"a", b"b"}
+
+
 async def insert(face: AsyncCoordinator, inside: asyncio.Event) -> None:
     """Grant a lock whose insert takes for ever."""
     async with face.granting("c"):

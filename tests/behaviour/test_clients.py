@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,13 +12,18 @@ from coordinator import (
     GraceState,
     InvalidArgument,
     NoGrace,
+    OutcomeUnknown,
     ReclaimRefused,
     RegistrationRefused,
     StaleGrant,
 )
 from coordinator.calls import releases
+from coordinator.sync import drive
 from tests.test_ids import IDS
 from tests.world import GRACE, World, all_released
+
+if TYPE_CHECKING:
+    from coordinator.calls import Call
 
 LAPSE = 9.5
 LIMIT = 100
@@ -353,3 +358,75 @@ def test_a_client_that_another_node_released_stays_closed_when_it_is_revoked(wor
         n1.run(n1.node.revoke(b"c"))
     with pytest.raises(RegistrationRefused):
         n1.begin_lock("c")
+
+
+def test_21_a_disconnect_of_a_registration_that_is_not_known_here_closes_nothing(world: World) -> None:
+    """Another generation was named: refused, or its reply lost on the way; the client is served on, or not any more."""
+    n1 = world.node("n1")
+    generation = n1.register("a").generation
+    with pytest.raises(RegistrationRefused, match="moved"):
+        n1.unregister("a", generation + 5)
+    n1.lock("a")
+    flow = n1.node.unregister([(b"a", generation + 5)])
+    flow.send(None)
+    with pytest.raises(KeyboardInterrupt):
+        flow.throw(KeyboardInterrupt())
+    assert n1.node.memory.get(b"a") is None, "it may have been of a registration whose reply was lost"
+
+
+def test_21_a_disconnect_closes_what_is_older_too(world: World) -> None:
+    """The reply to the newest registration was lost; its disconnect leaves no entry behind that would still grant."""
+    n1 = world.node("n1")
+    n1.register("a", ttl=60)
+    flow = n1.node.register([n1.node.registering("a", "nfs", "", 60, None, None)])
+    n1.send(flow.send(None))  # type: ignore[arg-type]
+    flow.close()
+    newest = n1.view_of("a").generation
+    entry = n1.node.memory.get(b"a")
+    assert entry is not None
+    assert entry.generation < newest
+    assert n1.unregister("a", newest).due_in_seconds == 60
+    with pytest.raises(RegistrationRefused):
+        n1.lock("a")
+
+
+@pytest.mark.parametrize("lost", ["client_cancel", "client_view"])
+@pytest.mark.parametrize("holds", [True, False], ids=["holder", "no holder"])
+def test_21_a_cancel_whose_reply_was_lost_is_repeated_with_success(world: World, lost: str, *, holds: bool) -> None:
+    """The deferral is over and nobody was told: the repeat says so, and the client is served here again."""
+    n1 = world.node("n1")
+    n1.register("a", ttl=30)
+    if holds:
+        n1.lock("a")
+    n1.unregister("a")
+
+    def run(call: Call[Any]) -> Any:
+        reply = n1.send(call)
+        if call.script.name == lost:
+            raise OutcomeUnknown
+        return reply
+
+    with pytest.raises(OutcomeUnknown):
+        drive(n1.node.cancel(b"a"), run, lambda _: None)
+    assert n1.node.memory.get(b"a") is None
+    assert n1.run(n1.node.cancel(b"a"))
+    n1.lock("a").confirm()
+    n1.unlock("a")
+    assert n1.view_of("a").lock_count == (None if holds else 0)
+    assert n1.view_of("a").holder is holds
+    assert not n1.run(n1.node.cancel(b"a")), "there is none now"
+    world.pass_time(60)
+    assert n1.releases == []
+
+
+@pytest.mark.parametrize("where", ["nowhere", "elsewhere", "leaving"])
+def test_21_a_cancel_takes_nobody_whom_this_node_does_not_serve(world: World, where: str) -> None:
+    """No deferral and no live registration of this node: False, and no entry."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.node.claims_releases = n2.node.claims_releases = False
+    if where != "nowhere":
+        (n2 if where == "elsewhere" else n1).register("a")
+    if where == "leaving":
+        n1.unregister("a")
+    assert not n1.run(n1.node.cancel(b"a"))
+    assert n1.node.memory.get(b"a") is None

@@ -277,3 +277,58 @@ def test_06_forced_end_while_restoring(world: World) -> None:
         grant.confirm()
     world.settle()
     assert n1.check(Operation.NEW).allowed
+
+
+def test_07_a_completion_in_a_normal_scope_refuses_nobody_else(world: World) -> None:
+    """Each client of NFS 4.1 sends RECLAIM_COMPLETE: others lock on, before and while it is answered."""
+    n1 = world.node("n1")
+    n1.register("new")
+    n1.register("other")
+    grant = n1.begin_lock("other")
+    flow = n1.node.complete([b"new"])
+    request: Any = flow.send(None)
+    grant.confirm()
+    assert n1.check().allowed
+    with pytest.raises(StopIteration):
+        flow.send(n1.send(request))
+
+
+@pytest.mark.parametrize("end", ["unregistered", "moved", "revoked", "another period"])
+def test_04_a_reclaim_that_nobody_completes_any_more_holds_up_no_early_exit(world: World, end: str) -> None:
+    """Admitted, and then its client went: the last completion is told as the last, and nothing is kept of the other."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.start("a", "b")
+    world.settle()
+    n1.register("a")
+    n1.register("b")
+    n1.admit("a")
+    if end == "unregistered":
+        n1.unregister("a")
+    elif end == "moved":
+        n2.reclaim("a")
+        n1.listen()
+    elif end == "revoked":
+        n1.run(n1.node.revoke(b"a"))
+    else:
+        n1.run(n1.node.end_grace("test"))
+        world.settle()
+        n1.start("b")
+        world.settle()
+    flow = n1.node.complete([b"b"])
+    request: Any = flow.send(None)
+    assert request.args[8] == 1, "idle"
+    assert n1.node._reclaiming == {}
+
+
+def test_04_a_reclaim_that_is_open_still_is_waited_for(world: World) -> None:
+    """Others that are over do not hide it: the view of its node is not taken for closed."""
+    n1 = world.node("n1")
+    n1.start("a", "b", "c")
+    for client in "abc":
+        n1.register(client)
+        n1.admit(client)
+    n1.unregister("c")
+    flow = n1.node.complete([b"a"])
+    request: Any = flow.send(None)
+    assert request.args[8] == 0, "not idle"
+    assert list(n1.node._reclaiming) == [b"b"]

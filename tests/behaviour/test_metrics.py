@@ -241,3 +241,27 @@ def test_a_scrape_makes_no_round_trip_and_waits_for_no_lock(world: World, monkey
         'dittofs_coordinator_lease_remaining_seconds{node="n1",scope="default"} 4.5',
     ):
         assert line in text.splitlines()
+
+
+def test_repeats_are_not_counted_again(world: World) -> None:
+    """A completion, a disconnect: once each, however often they are told; also when nobody heard the answer."""
+    n1 = world.node("n1")
+    n1.register("a", ttl=30)
+    n1.unregister("a")
+    n1.unregister("a")
+    assert n1.metric("connections_total", adapter="nfs", event="disconnect") == 1
+    n1.register("a", ttl=30)
+
+    def lost(call: Call[Any]) -> Reply:
+        n1.send(call)
+        raise OutcomeUnknown
+
+    with pytest.raises(OutcomeUnknown):
+        drive(n1.node.unregister([(b"a", 0)]), lost, lambda _: None)
+    n1.unregister("a")
+    assert n1.metric("connections_total", adapter="nfs", event="disconnect") == 2
+    n1.start("b")
+    n1.reclaim("b")
+    n1.complete("b")
+    assert n1.metric("locks_reclaim_total", status="granted") == 1
+    assert n1.metric("locks_reclaim_total", status="denied") == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -212,3 +212,57 @@ def test_24_what_waits_for_a_lost_owner_does_not_hide_what_is_due(world: World) 
     world.jump(0.002)
     n2.tick()
     assert list(all_released(world)) == [("b", "disconnect")]
+
+
+def test_20_no_more_is_claimed_than_workers_renew(world: World) -> None:
+    """Many clients disconnect at once: what finds no room is due, and comes when there is room; nothing is lost."""
+    n1 = world.node("n1", callback=False)
+    names = [f"c{i}" for i in range(2 * BATCH_MAX + 1)]
+    for name in names:
+        n1.register(name)
+    n1.unregister(names[0])
+    for first in (1, BATCH_MAX + 1):
+        batch = [(name.encode(), 0) for name in names[first : first + BATCH_MAX]]
+        n1.run(n1.node.unregister(batch))
+        assert len(n1.held_back) == 1, "not all of them would fit"
+    n1.tick()
+    assert len(n1.held_back) == len(n1.keeper.claims) == BATCH_MAX
+    while n1.held_back:
+        n1.releases.append(n1.held_back[-1].release)
+        n1.run(n1.keeper.done(n1.held_back.pop()))
+        n1.tick()
+        assert len(n1.keeper.claims) <= BATCH_MAX
+    assert sorted(client for client, _ in n1.released()) == sorted(names)
+
+
+def test_20_claims_that_are_asked_for_take_room_already(world: World) -> None:
+    """Two callers disconnect at once, and the keeper looks at the queue: together they claim what fits, no more."""
+    n1 = world.node("n1", callback=False)
+    items = [n1.node.registering(f"c{i}", "nfs", "", 0.0, None, None) for i in range(BATCH_MAX)]
+    n1.run(n1.node.register(items))
+    n1.register("d")
+    n1.register("e")
+    n1.node.room_for_claims = lambda: BATCH_MAX + 1 - len(n1.keeper.claims)
+    first = n1.node.unregister([(item.client, 0) for item in items])
+    second, third = n1.node.unregister([(b"d", 0)]), n1.node.unregister([(b"e", 0)])
+    requests: list[Any] = [flow.send(None) for flow in (first, second, third)]
+    assert [request.args[8] > 0 for request in requests] == [True, True, False]
+    for flow, request in ((third, requests[2]), (second, requests[1])):
+        with pytest.raises(StopIteration):
+            flow.send(n1.send(request))
+    n1.tick()
+    assert len(n1.keeper.claims) == 1, "the keeper waits: the rest of the room is asked for"
+    first.close()
+    n1.tick()
+    assert len(n1.keeper.claims) == 2
+
+
+def test_20_a_node_without_a_callback_claims_nothing(world: World) -> None:
+    """What its clients leave is due, for a node that frees it."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.node.claims_releases = False
+    n1.register("a")
+    n1.unregister("a")
+    assert n1.keeper.claims == {}
+    world.pass_time(1)
+    assert n2.released() == [("a", "disconnect")]

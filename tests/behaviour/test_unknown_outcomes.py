@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from coordinator import ClientReleasing, DataLost, GraceState, OutcomeUnknown, StaleGrant, Unavailable, errors
 from coordinator.calls import clients, nodes, releases
 from coordinator.calls.base import BATCH_MAX, Call
+from coordinator.flows import Sleep
 from coordinator.lease import Head
 from coordinator.sync import drive
 from tests.world import GRACE, Player, World
@@ -49,6 +51,180 @@ def test_31_an_unknown_outcome_is_not_forgotten_for_a_later_certain_one(world: W
     with pytest.raises(Unavailable):
         faulty(n1, n1.node.unregister([(b"c", 0)]), DOWN, DOWN, DOWN)
     assert n1.node.memory.get(b"c") is not None, "certainly not executed: nothing is lost"
+
+
+def holders(player: Player) -> set[bytes]:
+    """Return whose rights Redis knows under this node."""
+    names: Any = player.world.redis.smembers(player.world.key("holders", player.owner))
+    return set(names)
+
+
+def test_31_a_hold_that_nobody_was_told_of_leaves_no_right(world: World) -> None:
+    """The client has no lock: the keeper takes the right out, or the next unlock does; its death costs no grace."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    for client in ("c", "d"):
+        n1.register(client)
+        with pytest.raises(OutcomeUnknown):
+            faulty(n1, n1.node.begin_grant(client.encode()), LOST, LOST, LOST)
+    n1.unlock("d")
+    assert holders(n1) == {b"c"}
+    n1.tick()
+    assert holders(n1) == set()
+    n1.crash()
+    world.pass_time(LAPSE)
+    assert n2.view().state is GraceState.NORMAL
+
+
+def test_31_a_hold_that_was_not_executed_needs_no_drop(world: World) -> None:
+    """Certainly not: what was known before holds, also that an earlier hold may have been."""
+    n1 = world.node("n1")
+    n1.register("c")
+    with pytest.raises(Unavailable):
+        faulty(n1, n1.node.begin_grant(b"c"), DOWN, DOWN, DOWN)
+    n1.unlock("c")
+    n1.tick()
+    assert n1.metric("coordinator_redis_call_seconds_count", script="client_drop") == 0
+    with pytest.raises(OutcomeUnknown):
+        faulty(n1, n1.node.begin_grant(b"c"), LOST, LOST, LOST)
+    with pytest.raises(Unavailable):
+        faulty(n1, n1.node.begin_grant(b"c"), DOWN, DOWN, DOWN)
+    n1.tick()
+    assert holders(n1) == set()
+
+
+@pytest.mark.parametrize("faults", [[DOWN] * 3, [LOST] * 3, [LOST, DOWN, DOWN]], ids="-".join)
+@pytest.mark.parametrize("by", ["keeper", "unlock", "drop"])
+def test_31_a_last_unlock_that_failed_is_made_up_for(world: World, faults: list[str], by: str) -> None:
+    """By the keeper, or by the caller's repeat: the right goes with the last lock, although Redis was away then."""
+    n1 = world.node("n1")
+    n1.register("c")
+    n1.lock("c")
+    n1.lock("c")
+    n1.unlock("c")
+    with pytest.raises((Unavailable, OutcomeUnknown)):
+        faulty(n1, n1.node.uncount_lock(b"c"), *faults)
+    if by == "keeper":
+        n1.tick()
+    elif by == "unlock":
+        n1.unlock("c")
+    else:
+        n1.run(n1.node.drop(b"c"))
+    assert holders(n1) == set()
+    drops = n1.metric("coordinator_redis_call_seconds_count", script="client_drop")
+    n1.unlock("c")
+    n1.tick()
+    assert n1.metric("coordinator_redis_call_seconds_count", script="client_drop") == drops, "once is enough"
+
+
+def test_31_a_lock_that_came_since_keeps_its_right(world: World) -> None:
+    """The drop was lost, then the client locked again: held anew, and nobody drops it."""
+    n1 = world.node("n1")
+    n1.register("c")
+    n1.lock("c")
+    with pytest.raises(OutcomeUnknown):
+        faulty(n1, n1.node.uncount_lock(b"c"), LOST, LOST, LOST)
+    n1.lock("c")
+    n1.tick()
+    assert holders(n1) == {b"c"}
+
+
+@pytest.mark.parametrize("by", ["keeper", "unlock"])
+def test_31_a_late_drop_takes_no_later_hold(world: World, by: str) -> None:
+    """A lock waits until the drop is over; what was sent for it, and arrives afterwards, does nothing."""
+    n1 = world.node("n1")
+    n1.register("c")
+    n1.lock("c")
+    if by == "keeper":
+        with pytest.raises(Unavailable):
+            faulty(n1, n1.node.uncount_lock(b"c"), DOWN, DOWN, DOWN)
+    late: list[Call[Any]] = []
+    drop = n1.node.drop_left_over() if by == "keeper" else n1.node.uncount_lock(b"c")
+    lock = n1.node.begin_grant(b"c")
+    request: Any = drop.send(None)
+    for _ in range(3):
+        late.append(request)
+        request = drop.throw(OutcomeUnknown("lost before it arrived"))
+        assert isinstance(lock.send(None), Sleep), "its turn comes after the drop"
+        world.jump(request.seconds)
+        with contextlib.suppress(OutcomeUnknown):
+            request = drop.send(None)
+    grant = drive(lock, n1.send, lambda _: None)
+    for call in late:
+        assert world.run(call).status == "LATE"
+    grant.confirm()
+    n1.tick()
+    assert holders(n1) == {b"c"}
+
+
+def test_31_the_keeper_leaves_a_client_alone_that_is_being_held(world: World) -> None:
+    """A hold is under way: nothing is dropped before or after it; if that fails too, the keeper comes back to it."""
+    n1 = world.node("n1")
+    n1.register("c")
+    with pytest.raises(OutcomeUnknown):
+        faulty(n1, n1.node.begin_grant(b"c"), LOST, LOST, LOST)
+    lock = n1.node.begin_grant(b"c")
+    request: Any = lock.send(None)
+    n1.tick()
+    assert holders(n1) == {b"c"}
+    assert request.script.name == "client_hold"
+    lock.close()
+    assert n1.node.must_renew, "the keeper is woken"
+    n1.tick()
+    assert holders(n1) == set()
+
+
+def test_31_a_right_left_over_goes_whatever_registration_its_client_has(world: World) -> None:
+    """The client registered again before or while the drop is made: it goes all the same, under the new generation."""
+    n1 = world.node("n1")
+    n1.register("c")
+    with pytest.raises(OutcomeUnknown):
+        faulty(n1, n1.node.begin_grant(b"c"), LOST, LOST, LOST)
+    assert n1.register("c").holder
+    drop = n1.node.drop_left_over()
+    request: Any = drop.send(None)
+    assert n1.register("c").holder
+    with pytest.raises(StopIteration):
+        drop.send(n1.send(request))
+    assert holders(n1) == {b"c"}
+    assert n1.node.memory.get(b"c") is not None
+    n1.tick()
+    assert holders(n1) == set()
+
+
+def test_31_a_drop_that_keeps_failing_does_not_keep_the_keeper_busy(world: World, monkeypatch: Any) -> None:
+    """The script is of another version: tried again once a round, not at once."""
+    n1 = world.node("n1")
+    n1.register("c")
+    with pytest.raises(OutcomeUnknown):
+        faulty(n1, n1.node.begin_grant(b"c"), LOST, LOST, LOST)
+    send, drops = n1.send, []
+
+    def other_version(call: Call[Any]) -> Any:
+        if call.script.name == "client_drop":
+            drops.append(call)
+            assert len(drops) < 9, "spins"
+            raise errors.ContractBroken
+        return send(call)
+
+    monkeypatch.setattr(n1, "send", other_version)
+    n1.tick()
+    assert len(drops) == 1
+    monkeypatch.undo()
+    world.pass_time(1)
+    assert holders(n1) == set()
+
+
+def test_31_many_rights_left_over_go_200_a_round_trip(world: World) -> None:
+    """Redis was away while many clients locked: the keeper takes all of them out in few calls."""
+    n1 = world.node("n1")
+    names = [b"c%d" % i for i in range(BATCH_MAX + 1)]
+    for name in names:
+        n1.register(name)
+        with pytest.raises(OutcomeUnknown):
+            faulty(n1, n1.node.count_lock(name), LOST, DOWN, DOWN)
+    n1.tick()
+    assert holders(n1) == set()
+    assert n1.metric("coordinator_redis_call_seconds_count", script="client_drop") == 2
 
 
 def test_31_a_tightening_survives_an_unknown_outcome(world: World) -> None:

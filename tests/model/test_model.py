@@ -98,6 +98,11 @@ class Scope(RuleBasedStateMachine):
             claim = self.finishing.pop(call.args[8])
             self.table.acknowledged(claim.name.split(b"|", 2)[2], claim.release, self.rosters)
         self.model.compare(self.snapshot)
+        for lock in self.table.locks:
+            need(
+                not lock.rightful or self.model.has_right(lock.client),
+                f"8: {call.script.name} took the right to {lock}",
+            )
 
     def _forgotten(self, owner: str) -> bool:
         """Tell whether an owner's locks block no more: it is lost, and its epoch is in force or over."""

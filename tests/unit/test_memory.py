@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.memory import Entry, Memory
+import pytest
+
+from coordinator.memory import Entry, Holding, Memory
 
 
 def entry(client: bytes = b"c1", generation: int = 1, adapter: str = "nfs", previous: str = "") -> Entry:
     """Return an entry."""
-    return Entry(client, generation, adapter, 0, previous, holder=False, lock_count=0)
+    return Entry(client, generation, adapter, 0, previous, Holding(generation, holder=False, lock_count=0))
 
 
 def test_entries_are_compared_by_identity() -> None:
@@ -58,7 +60,8 @@ def test_close_spares_a_newer_registration() -> None:
 
 def test_reopen_makes_open_grants_stale_and_keeps_the_facts() -> None:
     """After reopen the entry is another object with the same registration, holder and count."""
-    memory, mine = Memory(), replace(entry(generation=4, adapter="smb"), holder=True, lock_count=2)
+    memory, mine = Memory(), entry(generation=4, adapter="smb")
+    mine.holding.holder, mine.holding.lock_count = True, 2
     memory.put(mine)
     again = memory.reopen(b"c1")
     assert again is not None
@@ -132,3 +135,125 @@ def test_the_end_of_no_switch_is_nothing() -> None:
     memory = Memory()
     memory.end_switch(b"c1")
     assert memory.begin_switch(b"c1")
+
+
+def test_a_right_that_is_kept_goes_on_with_its_count() -> None:
+    """What a registration keeps is shared by its entries, whichever of them a lock is counted under."""
+    memory, old, new = Memory(), entry(generation=1), entry(generation=2)
+    old.holding.holder = True
+    memory.put(old)
+    assert memory.put(new, kept=True) is new
+    assert memory.count(old)
+    assert new.lock_count == 1
+    assert new.holding.since == 1
+    assert memory.put(entry(generation=3)) is not None
+    assert not memory.count(new), "that right is over"
+
+
+@pytest.mark.parametrize("why", ["not known as a holder", "from elsewhere"])
+def test_a_right_that_nobody_here_knows_is_not_taken_for_the_old_one(why: str) -> None:
+    """Redis has it as a holder: not of the locks that were counted here, or those are not all."""
+    memory, old, new = Memory(), entry(), entry(generation=2, previous="" if why.startswith("not") else "n2:1")
+    old.holding.holder = why == "from elsewhere"
+    memory.put(old)
+    memory.put(new, kept=True)
+    assert new.holding is not old.holding
+
+
+def test_nothing_of_an_earlier_life_is_taken() -> None:
+    """Neither a registration that it asked for, nor an entry that it closed."""
+    memory, mine = Memory(), entry()
+    memory.put(mine)
+    memory.close(b"c1")
+    memory.clear()
+    memory.restore(mine)
+    assert memory.put(entry(b"c2")) is None
+    assert memory.counts() == {"nfs": 0}
+    assert memory.put(replace(entry(), life=memory.life)) is not None
+
+
+def test_an_entry_is_restored_unless_a_newer_one_is_there() -> None:
+    """What was closed for nothing comes back as the very same entry."""
+    memory, mine, newer = Memory(), entry(), entry(generation=2)
+    memory.put(mine)
+    memory.close(b"c1")
+    memory.restore(mine)
+    assert memory.get(b"c1") is mine
+    memory.put(newer)
+    memory.restore(mine)
+    assert memory.get(b"c1") is newer
+    assert memory.counts() == {"nfs": 1}
+
+
+def test_counting_stops_at_none_and_at_what_is_not_known() -> None:
+    """Never below none; a count that was lost stays lost, under every entry of the client."""
+    memory, mine = Memory(), entry()
+    memory.put(mine)
+    memory.uncount(mine.holding)
+    assert mine.lock_count == 0
+    memory.count(mine)
+    memory.lose_count(b"c1", None)
+    memory.count(mine)
+    memory.uncount(mine.holding)
+    assert mine.lock_count is None
+
+
+def test_a_drop_and_a_completion_keep_each_other_away() -> None:
+    """Whichever begins first is waited for; a hold disturbs no completion."""
+    memory = Memory()
+    assert memory.begin_switch(b"c1")
+    assert memory.begin_completing(b"c1")
+    assert memory.begin_completing(b"c1"), "a second one"
+    assert not memory.begin_drop(b"c1")
+    memory.end_completing(b"c1")
+    assert not memory.begin_drop(b"c1")
+    memory.end_completing(b"c1")
+    assert memory.begin_drop(b"c1")
+    assert not memory.begin_completing(b"c1")
+    assert memory.begin_completing(b"c2")
+    memory.end_switch(b"c1")
+    assert memory.begin_completing(b"c1")
+
+
+def left_over(memory: Memory, client: bytes) -> Entry:
+    """Return the entry of a client whose hold had an unknown outcome."""
+    mine = entry(client)
+    memory.put(mine)
+    memory.begin_switch(client)
+    mine.holding.unsure = True
+    assert memory.end_switch(client)
+    return mine
+
+
+def test_what_is_left_over_is_reserved_for_a_drop() -> None:
+    """Some at a time, each once, until its end; nobody else holds or drops meanwhile."""
+    memory = Memory()
+    entries = [left_over(memory, b"c%d" % i) for i in range(3)]
+    first = memory.begin_drops(2)
+    assert len(first) == 2
+    assert not memory.begin_switch(first[0].client)
+    assert set(first + memory.begin_drops(2)) == set(entries)
+    assert memory.begin_drops(2) == []
+    assert memory.end_switch(first[0].client), "it failed: it is left over still"
+    assert memory.begin_drops(2) == [first[0]]
+
+
+@pytest.mark.parametrize("what", ["locked", "gone", "reserved", "completing", "sure", "another life"])
+def test_what_is_not_left_over_any_more_is_passed_over(what: str) -> None:
+    """Its client has locked since or is not here, somebody else looks after it, or it is known to be none."""
+    memory = Memory()
+    mine = left_over(memory, b"c1")
+    {
+        "locked": lambda: memory.count(mine),
+        "gone": lambda: memory.close(b"c1"),
+        "reserved": lambda: memory.begin_switch(b"c1"),
+        "completing": lambda: memory.begin_completing(b"c1"),
+        "sure": lambda: setattr(mine.holding, "unsure", False),
+        "another life": memory.clear,
+    }[what]()
+    assert memory.begin_drops(9) == []
+    if what == "reserved":
+        assert memory.end_switch(b"c1")
+    if what == "completing":
+        assert memory.end_completing(b"c1")
+    assert memory.begin_drops(9) == ([mine] if what in {"reserved", "completing"} else [])
