@@ -278,7 +278,7 @@ def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
 
 def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, admin_url: str, real_url: str) -> None:
     """`start` raises Unavailable with what to do; nothing is granted before; the client passed in stays usable."""
-    dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
+    dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock", username=acl.USER)
     coordinator = face(dead, node="n1")
     with pytest.raises(Closed):
         coordinator.clients.get("a")

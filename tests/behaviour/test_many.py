@@ -13,6 +13,8 @@ from coordinator import script
 from coordinator.calls import clients, grace, nodes, releases
 from coordinator.calls.base import BATCH_MAX
 from coordinator.embedded import Server
+from tests import acl
+from tests.keyspace import leaks
 from tests.population import register, register_holders
 from tests.world import World
 
@@ -31,19 +33,22 @@ ROUND_TRIP = 0.35
 
 
 @pytest.fixture
-def server(server_binary: str) -> Iterator[redis.Redis]:
-    """Give a client of a server whose statistics are only of this test's doing."""
+def server(server_binary: str) -> Iterator[tuple[redis.Redis, redis.Redis]]:
+    """Give clients of a server whose statistics are only of this test's doing: an administrator's, the product's."""
     with Server(server_binary) as made:
-        client = redis.Redis.from_url(made.url, protocol=2)
+        admin = redis.Redis.from_url(made.url, protocol=2)
         for name in script.names():
-            client.script_load(script.load(name).source)
-        yield client
-        client.close()
+            admin.script_load(script.load(name).source)
+        with acl.as_shipped(admin, made.url) as url:
+            product = redis.Redis.from_url(url, protocol=2)
+            yield admin, product
+            product.close()
+        admin.close()
 
 
-def failover(client: redis.Redis, size: int) -> dict[str, Counter[str]]:
+def failover(client: redis.Redis, product: redis.Redis, size: int) -> dict[str, Counter[str]]:
     """Let a node die with so many holders; return the commands that each step of the failover executes."""
-    world = World(client, f"with{size}")
+    world = World(client, f"{acl.RUN}.with{size}", product)
     world.settings = replace(world.settings, max_connections=2 * MANY)
     home, player = world.node("home"), world.node("other")
     ids = [b"client-%d" % i for i in range(size)]
@@ -79,15 +84,18 @@ def failover(client: redis.Redis, size: int) -> dict[str, Counter[str]]:
     _, claims = step("claim", lambda head: releases.claim(keys, head, 40, 10_000, 0))
     step("ack", lambda head: releases.ack(keys, head, claims[0], adapters))
     world.close()
+    assert not leaks(client, world.settings.namespace)
     return executed
 
 
-def test_34_the_work_of_each_script_does_not_grow_with_the_holders(server: redis.Redis) -> None:
+def test_34_the_work_of_each_script_does_not_grow_with_the_holders(
+    server: tuple[redis.Redis, redis.Redis],
+) -> None:
     """A failover with 20,000 holders executes the very commands of one with 100; none reads a set of clients whole.
 
     That SMEMBERS is of owners only is a contract test's to show (test_no_set_of_clients_is_read_whole).
     """
-    few, many = failover(server, FEW), failover(server, MANY)
+    few, many = failover(*server, FEW), failover(*server, MANY)
     assert all(commands["evalsha"] == 1 for commands in many.values())
     view = many.pop("view") + Counter(few.pop("view"))
     assert view["sunion"] == view["sdiff"] == 1, "an exact view is only given of few"
