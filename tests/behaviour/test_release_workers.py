@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -124,6 +125,25 @@ def test_24_a_worker_that_only_takes_long_keeps_its_claim(world: World) -> None:
     n3.run(n3.keeper.done(claim))
     world.pass_time(15)
     assert list(all_released(world)) == []
+    assert world.dump("due", "releases", "ending", "client", "adapter") == {}
+
+
+def test_24_a_claim_that_somebody_else_has_now_is_not_renewed(world: World) -> None:
+    """A worker stalls until its claim ran out and another node has it: it is told, gives up, and postpones nothing."""
+    world.settings = replace(world.settings, claim_seconds=3.0)
+    n1, n2 = world.node("n1"), world.node("n2")
+    old = claimed_elsewhere(n1, n2)
+    n1.callback, n1.node.claims_releases, n2.alive = False, True, False
+    world.reach(claim_ends(world) + 250)
+    world.settle()
+    (new,) = n1.held_back
+    assert new.name == old.name
+    end = claim_ends(world)
+    n2.tick()
+    assert old.name not in n2.keeper.claims
+    assert not n2.keeper.may_begin(old)
+    assert claim_ends(world) == end
+    n1.run(n1.keeper.done(new))
     assert world.dump("due", "releases", "ending", "client", "adapter") == {}
 
 

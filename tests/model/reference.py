@@ -437,6 +437,13 @@ class Reference:
         for name, *_fields, token in reply.data[1:]:
             self._claimed(name, token.decode())
 
+    def _release_renew(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for (name, token), word in self._groups(args[1:], 2, reply.data):
+            need(
+                (word == b"RENEWED") == (self.claims.get(name) == str(token)),
+                "6: a claim was renewed with another token",
+            )
+
     def _release_ack(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
         name, token = args[0], str(args[1])
         if name not in self.claims:
