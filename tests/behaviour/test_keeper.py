@@ -30,6 +30,7 @@ from coordinator.redis_aio import AsyncEvents
 from coordinator.redis_io import Events
 from tests import acl
 from tests.bridge import Bridge
+from tests.keyspace import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +53,13 @@ def short(namespace: str, **more: Any) -> Settings:
 
 
 def clear(admin_url: str, namespace: str) -> None:
-    """Remove a namespace."""
+    """Remove a namespace, in which nothing may be left over."""
     admin = redis.Redis.from_url(admin_url, protocol=2)
+    left_over = leaks(admin, namespace)
     for key in admin.scan_iter(f"{namespace}:*"):
         admin.delete(key)
     admin.close()
+    assert not left_over
 
 
 Face = Callable[..., Coordinator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from coordinator.calls import clients, grace, nodes, releases
 from coordinator.calls.base import BATCH_MAX
 from coordinator.embedded import Server
 from tests import acl
+from tests.held import Held
 from tests.keyspace import leaks
 from tests.population import register, register_holders
 from tests.world import World
@@ -101,6 +103,36 @@ def test_34_the_work_of_each_script_does_not_grow_with_the_holders(
     assert view["sunion"] == view["sdiff"] == 1, "an exact view is only given of few"
     assert many == few
     assert not {"sunion", "sdiff", "hgetall", "keys", "scan", "sscan"} & set().union(*many.values())
+
+
+@pytest.mark.parametrize(("count", "trips"), [(200, 1), (201, 2)])
+def test_34_many_go_200_a_round_trip(world: World, monkeypatch: pytest.MonkeyPatch, count: int, trips: int) -> None:
+    """Each of the four calls on many clients sends 200 of them in one call, 201 in two."""
+    player = world.node("n1")
+    player.callback = False
+    face, run, sent = Held(player), world.channel.run, []
+
+    def counted(call: Call[Any]) -> Any:
+        sent.append(call.script.name)
+        return run(call)
+
+    monkeypatch.setattr(world.channel, "run", counted)
+    ids = [f"client-{i}" for i in range(count)]
+    given = [{"client": client, "adapter": "nfs"} for client in ids]
+
+    async def main() -> None:
+        node = face.face
+        for many in (
+            node.clients.register_many(given),
+            node.clients.touch_many(ids),
+            node.grace.complete_reclaim_many(ids),
+            node.clients.unregister_many(ids),
+        ):
+            assert len(await face.all_answered(many)) == count
+
+    asyncio.run(main())
+    scripts = ("client_register", "client_touch", "reclaim_complete", "client_unregister")
+    assert sent == [name for name in scripts for _ in range(trips)]
 
 
 def an_audit(player: Player) -> Callable[[], object]:
