@@ -29,6 +29,7 @@ DELETED_BY: dict[str, tuple[str, ...]] = {
         "attach", "claim_releases", "client_drop", "client_unregister", "end_right", "forget_right", "orphan_drain",
         "roster_leave",
     ),
+    "closing": ("attach", "client_drop", "lose_owner"),
     "client": ("client_unregister", "release_ack"),  # a TTL while its disconnect waits
     "adapter": ("release_ack",),
 }  # fmt: skip
