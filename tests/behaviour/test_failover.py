@@ -64,7 +64,7 @@ def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(world: Worl
     world.settle()
     assert list(all_released(world)) == []
     world.pass_time(0.4)
-    assert n2.released() == [("a", "orphaned")]
+    assert n2.released() == [("a", "disconnect")]
 
 
 def test_09_a_node_restarts_inside_its_lease(world: World) -> None:
