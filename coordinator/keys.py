@@ -15,22 +15,26 @@ SCOPE_KEYS = (
 PERMANENT = ("meta", "grace", "reclaimed", "events")
 """Keys that a scope keeps for good when all its clients and nodes have gone."""
 
-DELETED_BY = {
-    "open": "with the lift: grace_advance, or whichever script comes to it",
-    "lost": "with the lift: grace_advance, or whichever script comes to it",
-    "members": "node_leave, node_evict",
-    "due": "release_ack",
-    "releases": "release_ack",
-    "ending": "release_ack",
-    "orphans": "orphan_drain",
-    "node": "by its TTL, which it has once it is no member; a restored roster's by orphan_drain",
-    "clients": "release_ack, orphan_drain",
-    "holders": "client_drop, release_claim, orphan_drain",
-    "closing": "client_drop, or with its owner",
-    "client": "release_ack; has a TTL while its disconnect waits",
-    "adapter": "release_ack",
-}
-"""What takes away each key that is not permanent; tests/keyspace.py says when one is left over."""
+DELETED_BY: dict[str, tuple[str, ...]] = {
+    "open": ("advance", "grace_start"),
+    "lost": ("advance",),
+    "members": ("lose_owner",),
+    "due": ("release",),
+    "releases": ("release",),
+    "ending": ("release",),
+    "orphans": ("orphan_drain",),
+    "node": ("lose_owner", "orphan_drain"),  # by a TTL; a restored roster's by the drain
+    "clients": ("attach", "orphan_drain", "release_ack"),
+    "holders": (
+        "attach", "claim_releases", "client_drop", "client_unregister", "end_right", "forget_right", "orphan_drain",
+        "roster_leave",
+    ),
+    "closing": ("attach", "client_drop", "lose_owner"),
+    "client": ("client_unregister", "release_ack"),  # a TTL while its disconnect waits
+    "adapter": ("release_ack",),
+}  # fmt: skip
+"""What takes away each key that is not permanent, or entries of it: files of lua/ whose code does. A contract test
+derives the same from them; tests/keyspace.py says when something is left over."""
 
 
 @dataclass(frozen=True, slots=True)

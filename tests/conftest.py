@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import pytest
 import redis
 
 from coordinator.embedded import Server, find_server
+from coordinator.redis_io import Connector
 from tests import acl
 from tests.keyspace import leaks
 from tests.world import World
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_node_is_an_administrator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every node that a test lets connect to a real server do so as a user with the shipped rights."""
+    if "unit" in request.path.parts:
+        return  # what answers there is the test's own
+    original = Connector.pool
+
+    def pool(self: Connector, *, timeout: float) -> Any:
+        made = original(self, timeout=timeout)
+        given = made.connection_kwargs
+        assert "server" in given or given.get("username") in {acl.RUN, acl.USER}, "a node connects as `default`"
+        return made
+
+    monkeypatch.setattr(Connector, "pool", pool)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from coordinator.keys import DELETED_BY, PERMANENT, Keys
+from tools.keyspace import keys as described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +18,11 @@ READERS = {
     "open": "SMEMBERS", "lost": "SMEMBERS", "members": ("ZRANGE", 0, -1), "due": ("ZRANGE", 0, -1),
     "releases": "HGETALL", "ending": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "SMEMBERS",
     "closing": "HGETALL",
-    "client": ("HMGET", "owner", "generation", "state"), "adapter": "SMEMBERS", "grace": ("HMGET", "state"),
+    "client": ("HMGET", "owner", "generation", "state", "adapter"), "adapter": "SMEMBERS", "grace": ("HMGET", "state"),
 }  # fmt: skip
 """How a key is read, by its name; of the others only the TTL counts."""
+TYPES = {name: kind for name, kind, *_ in described()}
+"""What the headers of lua/ say that a key is."""
 MAY_EXPIRE = {"client", "node"}
 GONE, NO_TTL = -2, -1
 """What PTTL answers of a key that expired since it was listed, and of one that does not expire."""
@@ -31,17 +34,22 @@ def leaks(client: redis.Redis, namespace: str) -> list[str]:
     with client.pipeline() as pipe:
         for key in keys:
             pipe.pttl(key)
+            pipe.type(key)
             reader = READERS.get(_parts(namespace, key)[1], "EXISTS")
             command, *arguments = (reader,) if isinstance(reader, str) else reader
             pipe.execute_command(command, key, *arguments)  # type: ignore[no-untyped-call]
-        replies = pipe.execute()
+        replies = pipe.execute(raise_on_error=False)  # a read of another type than it should be
     scopes: dict[str, Scope] = {}
-    for key, ttl, value in zip(keys, replies[::2], replies[1::2], strict=True):
+    odd = []
+    for key, ttl, found, value in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
         if ttl == GONE:
             continue
         scope, kind, suffix = _parts(namespace, key)
+        if kind in TYPES and found.decode() != TYPES[kind]:
+            odd.append(f"{scope}: {kind}:{suffix!r} is a {found.decode()}, not a {TYPES[kind]}")
+            continue
         scopes.setdefault(scope, Scope()).add(kind, suffix, ttl, value)
-    return [f"{name}: {line}" for name, scope in scopes.items() for line in scope.leaks()]
+    return odd + [f"{name}: {line}" for name, scope in scopes.items() for line in scope.leaks()]
 
 
 def _parts(namespace: str, key: bytes) -> tuple[str, str, bytes]:
@@ -120,8 +128,11 @@ class Scope:
         released = {name[2] for name in names}
         records = dict(self.derived("client"))
         sets = dict(self.derived("clients"))
-        for client, (owner, generation, state) in records.items():
+        places = dict(self.derived("adapter"))
+        for client, (owner, generation, state, adapter) in records.items():
             word = state.decode()
+            if client not in places.get(adapter, ()):
+                yield f"client:{client!r} has no place of {adapter!r}"
             ending = bool(names & {(owner, generation, client), (owner, b"*", client)})
             if not ending and client not in sets.get(owner, ()):
                 yield f"client:{client!r} ({word}) is neither a client of {owner!r} nor due"

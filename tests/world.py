@@ -155,6 +155,8 @@ class Player:
     """How fast its clock runs."""
     scripts: Path | None = None
     """A folder of scripts of its own: another version."""
+    settings: Settings | None = None
+    """Settings of its own; else the world's."""
     alive: bool = True
     cut_off: bool = False
     """Alive, but nothing it sends reaches Redis."""
@@ -172,7 +174,7 @@ class Player:
         self.node = Node(
             self.name,
             self.scope,
-            self.world.settings,
+            self.settings or self.world.settings,
             self.metrics,
             bootstrap=self.bootstrap,
             predecessor_dead=self.dead,

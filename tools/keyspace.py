@@ -29,9 +29,11 @@ WRITES = {
     "SPOP": 1, "SREM": 1, "UNLINK": 9, "XADD": 1, "ZADD": 1, "ZREM": 1,
 }  # fmt: skip
 """Commands that write, and how many of their first arguments are keys at the most."""
+REMOVES = {"DEL": 9, "HDEL": 1, "PEXPIRE": 1, "SMOVE": 1, "SPOP": 1, "SREM": 1, "UNLINK": 9, "ZREM": 1}
+"""Those of them that take a key or an entry away, at once or in time, and from how many of these keys."""
 
 
-def _reached(source: str) -> str:
+def reached(source: str) -> str:
     """Return the code of a flattened script without comments and without the functions that it never calls."""
     code = re.sub(r"--.*", "", source)
     functions = {found[1]: found[0] for found in _FUNCTION.finditer(code)}
@@ -55,24 +57,41 @@ def _arguments(code: str) -> list[str]:
     return [part.strip() for part in parts[1:]]
 
 
-def writes(name: str) -> list[str]:
-    """Return the names of the keys that a script can write; raise ValueError for code that cannot be told."""
-    code = _reached(script.load(name).source)
+def _keys_of(where: str, code: str, commands: dict[str, int]) -> set[str]:
+    """Return the keys that these commands are given; raise ValueError for code that cannot be told."""
     variables: dict[str, str] = {}
     for names, values in _LOCAL.findall(code):
         variables |= zip(re.findall(r"\w+", names), re.findall(r"derived\('(\w+)'", values), strict=True)
-    written = set()
+    named = set()
     for call in _COMMAND.finditer(code):
-        if call[1] in READS:
-            continue
-        for argument in _arguments(code[call.end() :])[: WRITES[call[1]]]:
+        for argument in _arguments(code[call.end() :])[: commands.get(call[1], 0)]:
             found = _NAMED.match(argument)
             key = found and (found[1] or found[2] or variables.get(found[3]))
             if not key:
-                msg = f"{name}: which key does {call[1]} {argument} write?"
+                msg = f"{where}: which key is {argument} of {call[1]}?"
                 raise ValueError(msg)
-            written.add(key)
+            named.add(key)
+    return named
+
+
+def writes(name: str) -> list[str]:
+    """Return the names of the keys that a script can write; raise ValueError for code that cannot be told."""
+    code = reached(script.load(name).source)
+    if odd := {call[1] for call in _COMMAND.finditer(code)} - READS - WRITES.keys():
+        msg = f"{name}: does {', '.join(odd)} write?"
+        raise ValueError(msg)
+    written = _keys_of(name, code, WRITES)
     return [key for key, *_ in keys() if key in written]
+
+
+def removed_in() -> dict[str, tuple[str, ...]]:
+    """Return for each key the files of lua/ whose own code takes it or entries of it away."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(script.lua_directory().rglob("*.lua"), key=lambda path: path.stem):
+        code = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+        for key in _keys_of(path.stem, code, REMOVES):
+            found.setdefault(key, []).append(path.stem)
+    return {key: tuple(files) for key, files in found.items()}
 
 
 def keys() -> list[tuple[str, str, str, str]]:
@@ -129,10 +148,10 @@ def page() -> str:
         "A release is named `<owner>|<generation>|<client>`: generation `*` stands for all of them, owner `*` and an",
         "empty one for none in particular.",
         "",
-        "| key | type | holds | goes |",
+        "| key | type | holds | what takes it or its entries away |",
         "| --- | --- | --- | --- |",
         *(
-            f"| `{pattern}` | {kind} | {_cell(holds)} | {_cell(DELETED_BY.get(name, 'never'))} |"
+            f"| `{pattern}` | {kind} | {_cell(holds)} | {_code(DELETED_BY.get(name, ())) or 'nothing'} |"
             for name, kind, pattern, holds in keys()
         ),
         "",

@@ -31,7 +31,7 @@ def _nothing_is_said(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsR
 
 
 @pytest.fixture
-def make(client: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]:
+def make(product: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]:
     """Make coordinators on either server, not started; they keep their lease over a stall of the machine."""
 
     def made(node: str = "n1", *, op_timeout_seconds: float = 0.4) -> AsyncCoordinator:
@@ -43,7 +43,7 @@ def make(client: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]
             op_timeout_seconds=op_timeout_seconds,
             grace_seconds=1.0,
         )
-        return AsyncCoordinator(asynchronous(client), node=node, settings=settings, bootstrap=True)
+        return AsyncCoordinator(asynchronous(product), node=node, settings=settings, bootstrap=True)
 
     return made
 

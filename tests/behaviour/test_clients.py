@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -283,6 +284,36 @@ def test_25_the_limit_is_exact_over_nodes(world: World) -> None:
     world.pass_time(LAPSE)
     assert world.redis.scard(world.key("adapter", "smb")) == LIMIT * 3 // 4
     nodes[1].register("late", adapter="smb")
+
+
+def test_25_the_limit_is_exact_within_a_batch(world: World) -> None:
+    """Clients of one call take the places one by one; those that were released in between come back to the limit."""
+    world.settings = replace(world.settings, max_connections=3)
+    n1 = world.node("n1")
+
+    def register(*clients: bytes) -> list[bool]:
+        items = [n1.node.registering(client, "nfs", "", 0.0, None, None) for client in clients]
+        return [isinstance(answer, ConnectionLimitReached) for answer in n1.run(n1.node.register(items))]
+
+    assert register(b"a", b"b", b"a", b"c", b"d") == [False, False, False, False, True]
+    assert world.redis.smembers(world.key("adapter", "nfs")) == {b"a", b"b", b"c"}
+    n1.unregister("a")
+    assert n1.released() == [("a", "disconnect")]
+    assert register(b"d", b"a") == [False, True]
+
+
+def test_25_a_client_whose_record_expired_has_its_place_still(world: World) -> None:
+    """At the limit it may come back: its locks are not released yet, so its place was given to nobody."""
+    world.settings = replace(world.settings, max_connections=1)
+    n1 = world.node("n1")
+    n1.register("a", ttl=60)
+    n1.unregister("a")
+    world.redis.delete(world.key("client", "a"))
+    with pytest.raises(ConnectionLimitReached):
+        n1.register("b")
+    n1.register("a")
+    assert world.redis.smembers(world.key("adapter", "nfs")) == {b"a"}
+    world.pass_time(61)  # what was due still is
 
 
 def test_25_changing_adapter_is_refused_changing_ttl_and_address_is_kept(world: World) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from coordinator import BarrierPending, GraceState, errors
+from coordinator.calls import grace
 from tests.world import GRACE, Player, World, all_released
 
 LAPSE = 9.5
+LOST_MAX = 200
+"""As in lua/include/start_later.lua."""
 LEASE_AND_MARGIN = 8500
 
 
@@ -264,3 +267,45 @@ def test_11_a_client_back_at_a_node_has_no_newer_right_than_before(
     assert not n1.view_of("c").holder
     n1.lock("c")
     assert n1.view_of("c").holder
+
+
+def test_13_no_more_owners_are_lost_into_one_epoch_than_a_script_can_go_through(world: World) -> None:
+    """With 200 rosters a further owner waits for room, with holders or without, evicted, leaving or restoring."""
+    nodes_ = holding, idle, leaving, last = [world.node(name) for name in ("holding", "idle", "leaving", "last")]
+    for player, client in zip(nodes_, "abcd", strict=True):
+        player.register(client)
+    holding.lock("a")
+    leaving.lock("c")
+    last.start("z")
+    world.settle()
+    crowd = [f"gone{i}:1" for i in range(LOST_MAX - 1)]
+    world.redis.sadd(world.key("lost"), *crowd)
+    holding.crash()
+    idle.crash()
+    for _ in range(10):  # nobody evicts meanwhile
+        world.jump(1)
+        for player in (leaving, last):
+            player.run(player.node.renew())
+
+    def evict() -> list[str]:
+        return [last.run(last.node._evict(player.owner)) for player in (holding, idle)]
+
+    leaving.leave()
+    later = grace.start(
+        last.node.keys,
+        last.node.lease.head(world.time),
+        "new",
+        [b"y"],
+        "request",
+        more=False,
+        if_empty="wait",
+        reason=b"",
+    )
+    assert world.run(later).status == "LATER"
+    assert evict() == ["LATER", "LATER"]
+    assert world.redis.scard(world.key("lost")) == LOST_MAX
+    assert world.redis.zcard(world.key("members")) == 4, "all of them stay members"
+    world.redis.srem(world.key("lost"), *crowd[:2])
+    assert evict() == ["EVICTED", "EVICTED"]
+    assert world.redis.scard(world.key("lost")) == LOST_MAX
+    assert last.run(last.node._evict(leaving.owner)) == "LATER"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordinator import BarrierPending, Fenced, GraceState, NoGrace, ReclaimRefused
@@ -47,6 +49,22 @@ def test_08_non_holders_cause_no_grace_and_their_places_come_back(world: World) 
     assert sorted(n2.released()) == [("a", "orphaned"), ("b", "orphaned")]
     assert world.redis.scard(world.key("adapter", "nfs")) == 0
     assert world.redis.keys(world.key("client", "*")) == []
+
+
+def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(world: World) -> None:
+    """Its node had no holders, so nobody is in grace: the client may still come back until its TTL is over."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a", ttl=60)
+    n1.unregister("a")
+    due: Any = world.redis.zrange(world.key("due"), 0, 0, withscores=True)
+    n1.crash()
+    world.pass_time(LAPSE + 1)
+    assert world.dump("orphans", "clients") == {}, "drained"
+    world.reach(int(due[0][1]) - 1)
+    world.settle()
+    assert list(all_released(world)) == []
+    world.pass_time(0.4)
+    assert n2.released() == [("a", "disconnect")]
 
 
 def test_09_a_node_restarts_inside_its_lease(world: World) -> None:

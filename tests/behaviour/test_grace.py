@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator import GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
-from coordinator.calls import grace
+from coordinator.calls import grace, nodes
 from tests.world import GRACE, World
 
 LOCKS = 10
@@ -188,6 +188,20 @@ def test_05_same_node_again_adds_and_another_node_joins(world: World) -> None:
     assert after.remaining_seconds > before.remaining_seconds + 5
 
 
+def test_05_a_client_that_completed_and_gave_its_locks_back_is_no_leftover(world: World) -> None:
+    """What another node's store still has of it is old: it is not put on that node's roster, nor may it reclaim."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.start("a", "b")
+    world.settle()
+    n2.reclaim("a")
+    n2.run(n2.node.drop(b"a"))
+    n1.start("a", "c")
+    assert sorted(n1.view().waiting_for) == ["b", "c"]
+    n2.register("a")
+    with pytest.raises(ReclaimRefused, match="already"):
+        n2.admit("a")
+
+
 def test_05_the_cap_holds_under_a_crash_loop_and_a_late_owner_gets_its_own_period(world: World) -> None:
     """Owners lost one after the other never extend an epoch past its cap; the last gets a full period of its own."""
     n1 = world.node("n1")
@@ -240,6 +254,17 @@ def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(wor
     n2.node.lease.release(hold, unknown=True)
     n2.node.lease.observe(asked, n2.node.lease.state, n2.node.now())
     assert n2.node.lease.snapshot.strict
+
+
+def test_06_an_ack_of_a_revision_to_come_counts_for_none(world: World) -> None:
+    """A node that acks too much once, by an error of its own, holds up the next barrier all the same."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    world.run(nodes.renew(n2.node.keys, n2.node.lease.head(n2.node.now()), 10**9))
+    n1.start("a")
+    assert n1.view().waiting_for == (n2.owner,)
+    assert not n1.view().in_force
+    world.settle()
+    assert n1.view().in_force
 
 
 def test_06_concurrent_last_completions_deadline_and_forced_end_lift_once(world: World) -> None:

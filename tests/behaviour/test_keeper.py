@@ -30,6 +30,7 @@ from coordinator.redis_aio import AsyncEvents
 from coordinator.redis_io import Events
 from tests import acl
 from tests.bridge import Bridge
+from tests.keyspace import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +53,13 @@ def short(namespace: str, **more: Any) -> Settings:
 
 
 def clear(admin_url: str, namespace: str) -> None:
-    """Remove a namespace."""
+    """Remove a namespace, in which nothing may be left over."""
     admin = redis.Redis.from_url(admin_url, protocol=2)
+    left_over = leaks(admin, namespace)
     for key in admin.scan_iter(f"{namespace}:*"):
         admin.delete(key)
     admin.close()
+    assert not left_over
 
 
 Face = Callable[..., Coordinator]
@@ -278,7 +281,7 @@ def test_metrics_are_fed(make: Callable[..., Coordinator]) -> None:
 
 def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, admin_url: str, real_url: str) -> None:
     """`start` raises Unavailable with what to do; nothing is granted before; the client passed in stays usable."""
-    dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
+    dead = redis.Redis(unix_socket_path="/nonexistent/redis.sock", username=acl.USER)
     coordinator = face(dead, node="n1")
     with pytest.raises(Closed):
         coordinator.clients.get("a")

@@ -74,6 +74,7 @@ def test_a_client_whose_record_expired_gives_its_place_back(world: World) -> Non
 
 PLANTED = {
     "no key of a scope": ("SET", "odd", 1),
+    "is a zset, not a set": ("RENAME", "members", "{lost}"),
     "must not expire": ("PEXPIRE", "meta", 10_000),
     "node:": ("PERSIST", "node:{gone}"),
     "holders:": ("SADD", "holders:{gone}", "c"),
@@ -84,6 +85,7 @@ PLANTED = {
     "ending counts": ("HSET", "ending", "c", 1),
     "outside of a period": ("SADD", "lost", "{owner}"),
     "neither a client": ("SREM", "clients:{owner}", "c"),
+    "has no place": ("SREM", "adapter:nfs", "c"),
     "but not due": ("HSET", "client:c", "state", "leaving"),
     "is live and has a TTL": ("PEXPIRE", "client:c", 10_000),
 }
@@ -99,7 +101,8 @@ def test_what_is_left_over_is_found(rule: str) -> None:
     n2.leave()
     assert leaks(client, "planted") == []
     command, name, *more = (
-        part.format(owner=n1.owner, gone=n2.owner) if isinstance(part, str) else part for part in PLANTED[rule]
+        part.format(owner=n1.owner, gone=n2.owner, lost=world.key("lost")) if isinstance(part, str) else part
+        for part in PLANTED[rule]
     )
     client.execute_command(command, world.key(str(name)), *more)  # type: ignore[no-untyped-call]
     assert any(rule in line for line in leaks(client, "planted"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from coordinator import script
 from coordinator.calls import clients, grace, nodes, releases
 from coordinator.calls.base import BATCH_MAX
 from coordinator.embedded import Server
+from tests import acl
+from tests.held import Held
+from tests.keyspace import leaks
 from tests.population import register, register_holders
 from tests.world import World
 
@@ -31,19 +35,22 @@ ROUND_TRIP = 0.35
 
 
 @pytest.fixture
-def server(server_binary: str) -> Iterator[redis.Redis]:
-    """Give a client of a server whose statistics are only of this test's doing."""
+def server(server_binary: str) -> Iterator[tuple[redis.Redis, redis.Redis]]:
+    """Give clients of a server whose statistics are only of this test's doing: an administrator's, the product's."""
     with Server(server_binary) as made:
-        client = redis.Redis.from_url(made.url, protocol=2)
+        admin = redis.Redis.from_url(made.url, protocol=2)
         for name in script.names():
-            client.script_load(script.load(name).source)
-        yield client
-        client.close()
+            admin.script_load(script.load(name).source)
+        with acl.as_shipped(admin, made.url) as url:
+            product = redis.Redis.from_url(url, protocol=2)
+            yield admin, product
+            product.close()
+        admin.close()
 
 
-def failover(client: redis.Redis, size: int) -> dict[str, Counter[str]]:
+def failover(client: redis.Redis, product: redis.Redis, size: int) -> dict[str, Counter[str]]:
     """Let a node die with so many holders; return the commands that each step of the failover executes."""
-    world = World(client, f"with{size}")
+    world = World(client, f"{acl.RUN}.with{size}", product)
     world.settings = replace(world.settings, max_connections=2 * MANY)
     home, player = world.node("home"), world.node("other")
     ids = [b"client-%d" % i for i in range(size)]
@@ -79,20 +86,53 @@ def failover(client: redis.Redis, size: int) -> dict[str, Counter[str]]:
     _, claims = step("claim", lambda head: releases.claim(keys, head, 40, 10_000, 0))
     step("ack", lambda head: releases.ack(keys, head, claims[0], adapters))
     world.close()
+    assert not leaks(client, world.settings.namespace)
     return executed
 
 
-def test_34_the_work_of_each_script_does_not_grow_with_the_holders(server: redis.Redis) -> None:
+def test_34_the_work_of_each_script_does_not_grow_with_the_holders(
+    server: tuple[redis.Redis, redis.Redis],
+) -> None:
     """A failover with 20,000 holders executes the very commands of one with 100; none reads a set of clients whole.
 
     That SMEMBERS is of owners only is a contract test's to show (test_no_set_of_clients_is_read_whole).
     """
-    few, many = failover(server, FEW), failover(server, MANY)
+    few, many = failover(*server, FEW), failover(*server, MANY)
     assert all(commands["evalsha"] == 1 for commands in many.values())
     view = many.pop("view") + Counter(few.pop("view"))
     assert view["sunion"] == view["sdiff"] == 1, "an exact view is only given of few"
     assert many == few
     assert not {"sunion", "sdiff", "hgetall", "keys", "scan", "sscan"} & set().union(*many.values())
+
+
+@pytest.mark.parametrize(("count", "trips"), [(200, 1), (201, 2)])
+def test_34_many_go_200_a_round_trip(world: World, monkeypatch: pytest.MonkeyPatch, count: int, trips: int) -> None:
+    """Each of the four calls on many clients sends 200 of them in one call, 201 in two."""
+    player = world.node("n1")
+    player.callback = False
+    face, run, sent = Held(player), world.channel.run, []
+
+    def counted(call: Call[Any]) -> Any:
+        sent.append(call.script.name)
+        return run(call)
+
+    monkeypatch.setattr(world.channel, "run", counted)
+    ids = [f"client-{i}" for i in range(count)]
+    given = [{"client": client, "adapter": "nfs"} for client in ids]
+
+    async def main() -> None:
+        node = face.face
+        for many in (
+            node.clients.register_many(given),
+            node.clients.touch_many(ids),
+            node.grace.complete_reclaim_many(ids),
+            node.clients.unregister_many(ids),
+        ):
+            assert len(await face.all_answered(many)) == count
+
+    asyncio.run(main())
+    scripts = ("client_register", "client_touch", "reclaim_complete", "client_unregister")
+    assert sent == [name for name in scripts for _ in range(trips)]
 
 
 def an_audit(player: Player) -> Callable[[], object]:

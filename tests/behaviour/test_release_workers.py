@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 LAPSE = 9.5
 LOCKS = 3
-MOMENTS = pytest.mark.parametrize("freed", range(LOCKS + 1), ids=["after claim", "in it", "in it", "before ack"])
+MOMENTS = pytest.mark.parametrize("moment", ["after claim", "in it", "before ack"])
 
 
 def only_release(world: World) -> bytes:
@@ -48,12 +49,24 @@ def claimed_elsewhere(home: Player, worker: Player) -> Claim:
     return claim
 
 
-def locks_left(player: Player, freed: int) -> LockStore:
-    """Return a store with the locks of client a that a worker had not come to when it died, and one of client d."""
+def locks_of(player: Player) -> LockStore:
+    """Return a store with the locks of client a, and one of client d."""
     owner, generation = player.owner, player.view_of("a").generation
-    store = LockStore({f"file {i}": ("a", owner, generation) for i in range(freed, LOCKS)})
+    store = LockStore({f"file {i}": ("a", owner, generation) for i in range(LOCKS)})
     store.insert("another", "d", owner, generation + 1)
     return store
+
+
+def die(worker: Player, claim: Claim, moment: str, store: LockStore) -> None:
+    """Let a worker get so far with its claim, then die with its node."""
+    if moment != "after claim":
+        assert worker.keeper.may_begin(claim)
+        for i in range(LOCKS if moment == "before ack" else 1):
+            del store.held[f"file {i}"]
+    if moment == "before ack":
+        request: Any = next(worker.keeper.done(claim))
+        assert request.script.name == "release_ack", "which is never sent"
+    worker.crash()
 
 
 def check_done_once_more(store: LockStore, claim: Claim, node: Player) -> None:
@@ -67,7 +80,7 @@ def check_done_once_more(store: LockStore, claim: Claim, node: Player) -> None:
 
 
 @MOMENTS
-def test_24_the_home_nodes_worker_dies_with_its_node(world: World, freed: int) -> None:
+def test_24_the_home_nodes_worker_dies_with_its_node(world: World, moment: str) -> None:
     """TTL 0: claimed by the disconnect itself. Not before the claim ran out, then once, by the other node."""
     n1, n2 = world.node("n1"), world.node("n2")
     n1.callback = False
@@ -75,8 +88,8 @@ def test_24_the_home_nodes_worker_dies_with_its_node(world: World, freed: int) -
     n1.lock("a")
     n1.unregister("a")
     (claim,) = n1.held_back
-    store = locks_left(n1, freed)
-    n1.crash()
+    store = locks_of(n1)
+    die(n1, claim, moment, store)
     world.reach(claim_ends(world) - 1)
     world.settle()
     assert list(all_released(world)) == []
@@ -86,17 +99,17 @@ def test_24_the_home_nodes_worker_dies_with_its_node(world: World, freed: int) -
 
 
 @MOMENTS
-def test_24_the_worker_and_the_node_that_held_the_client_die(world: World, freed: int) -> None:
+def test_24_the_worker_and_the_node_that_held_the_client_die(world: World, moment: str) -> None:
     """n2 was at n1's client; n1 dies, then n2: n3 does it, in the grace of n1's other client, which goes on."""
     n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
     n1.register("d")
     n1.lock("d")
     claim = claimed_elsewhere(n1, n2)
-    store = locks_left(n1, freed)
+    store = locks_of(n1)
     n1.crash()
     n3.node.claims_releases = True
     world.pass_time(2)
-    n2.crash()
+    die(n2, claim, moment, store)
     end = claim_ends(world)
     world.reach(end - 1)
     world.settle()
@@ -124,6 +137,25 @@ def test_24_a_worker_that_only_takes_long_keeps_its_claim(world: World) -> None:
     n3.run(n3.keeper.done(claim))
     world.pass_time(15)
     assert list(all_released(world)) == []
+    assert world.dump("due", "releases", "ending", "client", "adapter") == {}
+
+
+def test_24_a_claim_that_somebody_else_has_now_is_not_renewed(world: World) -> None:
+    """A worker stalls until its claim ran out and another node has it: it is told, gives up, and postpones nothing."""
+    world.settings = replace(world.settings, claim_seconds=3.0)
+    n1, n2 = world.node("n1"), world.node("n2")
+    old = claimed_elsewhere(n1, n2)
+    n1.callback, n1.node.claims_releases, n2.alive = False, True, False
+    world.reach(claim_ends(world) + 250)
+    world.settle()
+    (new,) = n1.held_back
+    assert new.name == old.name
+    end = claim_ends(world)
+    n2.tick()
+    assert old.name not in n2.keeper.claims
+    assert not n2.keeper.may_begin(old)
+    assert claim_ends(world) == end
+    n1.run(n1.keeper.done(new))
     assert world.dump("due", "releases", "ending", "client", "adapter") == {}
 
 

@@ -8,9 +8,12 @@ import pytest
 
 from coordinator import script
 from coordinator.keys import SCOPE_KEYS
+from tools.keyspace import reached
 
 NAMES = script.names()
 INCLUDES = sorted(path.stem for path in (script.lua_directory() / "include").glob("*.lua"))
+UNUSED = {"lose_owner": {"int"}}
+"""Includes that do no harm where they are named, and no good."""
 FORBIDDEN = ("KEYS'", "'SCAN'", "cjson", "cmsgpack", "'EVAL", "os.", "io.", "math.random", "loadstring")
 
 
@@ -102,6 +105,33 @@ def test_every_include_is_used() -> None:
     """No include is left over."""
     used = {include for name in NAMES for include in script.load(name).includes}
     assert used == set(INCLUDES)
+
+
+def _text(name: str) -> str:
+    folder = script.lua_directory()
+    return (folder / f"include/{name}.lua" if name in INCLUDES else folder / f"{name}.lua").read_text()
+
+
+def _includes(name: str) -> set[str]:
+    return set(script._INCLUDE.findall(_text(name)))
+
+
+@pytest.mark.parametrize("name", INCLUDES)
+def test_every_function_of_an_include_is_called(name: str) -> None:
+    """By some script, from code that it reaches: nothing in lua/ is dead."""
+    for function in re.findall(r"^(?:local )?function ([\w.]+)\(", _code(_text(name)), re.MULTILINE):
+        called = re.compile(rf"(?<![\w.]){re.escape(function)}\(")
+        assert any(called.search(reached(script.load(other).source)) for other in NAMES), function
+
+
+@pytest.mark.parametrize("name", [*NAMES, *INCLUDES])
+def test_a_file_uses_what_it_includes(name: str) -> None:
+    """Each include is of use to the very file that names it; or to all that name that, which ask it for an argument."""
+    for include in _includes(name) - UNUSED.get(name, set()):
+        names = "|".join(re.findall(r"^local (?:function )?(\w+)", _code(_text(include)), re.MULTILINE))
+        users = [other for other in (*NAMES, *INCLUDES) if name in _includes(other)]
+        used = [bool(re.search(rf"\b(?:{names})\b", _code(_text(one)))) for one in (name, *users)]
+        assert used[0] or (users and all(used[1:])), f"{name} does not use {include}"
 
 
 def test_the_address_is_the_contents() -> None:

@@ -11,6 +11,7 @@ from coordinator import Coordinator, Settings
 from coordinator.embedded import Server
 from tests import acl
 from tests.fault.child import Child
+from tests.keyspace import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +26,13 @@ def users(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_binary: str, users: Path) -> Iterator[Server]:
-    """Give a server that has on disk what it answered."""
+    """Give a server that has on disk what it answered; afterwards nothing may be left over."""
     with Server(server_binary, arguments=("--appendfsync", "always", "--aclfile", str(users))) as started:
         yield started
+        client = redis.Redis.from_url(started.url, protocol=2)
+        left_over = leaks(client, Settings().namespace)
+        client.close()
+    assert not left_over
 
 
 @pytest.fixture

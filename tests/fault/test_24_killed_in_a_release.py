@@ -5,6 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
 
 from coordinator import Coordinator, Release, errors
 from coordinator.keys import Keys
@@ -15,13 +18,13 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    import pytest
     import redis
 
     from coordinator.calls.releases import Claim
     from coordinator.embedded import Server
     from tests.fault.child import Child
 
+CALLBACK = "the callback"
 KEYS = Keys("dittofs", "default")
 BY_HEARTBEATS = ("meta", "members", "node", "events")
 """Keys that heartbeats write."""
@@ -64,15 +67,21 @@ def stored(admin: Any) -> dict[bytes, Any]:
     return {key: read[admin.type(key)](key) for key in keys}
 
 
-def worker(pipe: Connection, url: str, clients: tuple[str, ...], claim_seconds: float) -> None:
+def worker(pipe: Connection, url: str, clients: tuple[str, ...], claim_seconds: float, hangs: str = CALLBACK) -> None:
     """Be a node that never ends a release; it has clients with a lock each, and the first disconnects when told to."""
     node = Coordinator.connect(url, node="killed", bootstrap=True, settings=short(claim_seconds=claim_seconds)).start()
     never = threading.Event()
 
-    def free(release: Release) -> None:
+    def hang(release: Release) -> Any:
         pipe.send((release.client_id, release.owner, release.generation))
         never.wait()
 
+    def free(release: Release) -> None:
+        if hangs == CALLBACK:
+            hang(release)
+
+    if hangs != CALLBACK:  # what the worker does with its claim then, it never does
+        mock.patch.object(node._keeper, hangs, lambda claim: hang(claim.release)).start()
     for client in clients:
         node.clients.register(client, adapter="nfs")
         with node.granting(client):
@@ -85,16 +94,20 @@ def worker(pipe: Connection, url: str, clients: tuple[str, ...], claim_seconds: 
     never.wait()
 
 
+@pytest.mark.parametrize(
+    "hangs", ["may_begin", CALLBACK, "done"], ids=["after the claim", "in the callback", "before the ack"]
+)
 def test_24_a_release_whose_worker_is_killed_is_done_by_another_node(
+    hangs: str,
     spawn: Callable[..., Child],
     join: Callable[..., Coordinator],
     admin: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGKILL after the claim, in the callback, before the ack: another node frees the same once more, and acks."""
+    """SIGKILL before the callback begins, in it, or after it: another node frees the same once more, and acks."""
     freed: queue.Queue[Release] = queue.Queue()
     home = join("home", short())  # has no callback
-    child = spawn(worker, (), 1.0)
+    child = spawn(worker, (), 1.0, hangs)
     child.hear()
     child.pipe.send("go on")
     home.clients.register("gone", adapter="nfs")

@@ -28,10 +28,13 @@ def need(holds: object, rule: str) -> None:
 
 @dataclass
 class Member:
-    """A member's lease (scope clock, ms) and the revision it has switched to."""
+    """A member's lease (until when, scope clock), the revision it has switched to, and its own figures, in ms."""
 
     lease: float
     acked: int
+    lease_ms: int
+    margin_ms: int
+    grace_ms: int
 
 
 @dataclass
@@ -58,8 +61,9 @@ class Reference:
     """The scope as the protocol has it."""
 
     settings: Settings
-    limit: int
     members: dict[str, Member] = field(default_factory=dict)
+    rosters: dict[str, Member] = field(default_factory=dict)
+    """Whose figures count for each lost owner and restored roster."""
     fenced: set[str] = field(default_factory=set)
     holders: dict[str, dict[bytes, int]] = field(default_factory=dict)
     """Of members, of lost owners, of orphans: each client with the generation up to which its right there goes."""
@@ -80,6 +84,9 @@ class Reference:
     revision: int = 0
     clock: int = 0
     generation: int = 0
+    incarnation: int = 0
+    length: int = 0
+    """How long the present period will be in force at the least, in ms."""
     reclaim_until: int = 0
     cap: int = 0
     on_end: Callable[[bytes, int | None], None] = lambda *_: None
@@ -108,9 +115,14 @@ class Reference:
         """Tell whether the client is a holder of a member or on a roster."""
         return any(client in self.held(owner) for owner in (*self.members, *self.lost))
 
+    def places(self, adapter: str) -> set[bytes]:
+        """Return the clients that occupy a place of an adapter's limit."""
+        return {client for client, reg in self.clients.items() if reg.adapter == adapter}
+
     def lapsed(self, owner: str) -> bool:
         """Tell whether a member's lease ran out more than M ago."""
-        return self.clock > self.members[owner].lease + self.settings.barrier_margin_seconds * 1000
+        member = self.members[owner]
+        return self.clock > member.lease + member.margin_ms
 
     def missing(self, revision: int, tight: str) -> list[str]:
         """Return whom the barrier of a revision waits for."""
@@ -156,11 +168,13 @@ class Reference:
             self._nothing_is_left_undone(tight)
         need((state.epoch, state.revision) == (self.epoch, self.revision), "epoch or revision without a transition")
         need(state.in_force == self.in_force and state.closing == self.closing, "in force or closing without its event")
-        if self.active:
-            self.reclaim_until, self.cap = state.reclaim_until_ms, state.cap_ms
+        deadlines = (state.reclaim_until_ms, state.cap_ms)
+        need(deadlines == (self.reclaim_until, self.cap), f"9: {deadlines}, not {(self.reclaim_until, self.cap)}")
 
     def _transition(self, script: str, event: dict[str, bytes], tight: str) -> None:
         kind = event["kind"].decode()
+        if kind == "end":
+            self.reclaim_until = self.clock
         if kind not in {"start", "joined", "in_force", "closing", "lift"}:
             return
         self.revision += 1
@@ -170,13 +184,23 @@ class Reference:
             self.epoch += 1
             self.active, self.in_force, self.closing, self.r1, self.r2 = True, False, False, self.revision, 0
             self.reclaimed.clear()
+            figures = self.rosters[event["owner"].decode()]
+            self.length = figures.grace_ms
+            bound = max(2 * each.lease_ms + each.margin_ms for each in (figures, *self.members.values()))
+            self.cap = self.clock + bound + 2 * self.length
         elif kind == "joined":
             need(self.active and not self.closing, "a roster joined a period that is closing")
+            grace_ms = self.rosters[event["owner"].decode()].grace_ms
+            self.length = max(self.length, grace_ms)
+            if self.in_force:
+                self.reclaim_until = max(self.reclaim_until, self.clock + grace_ms)
+            need(self.clock + grace_ms <= self.cap, "9: a roster joined for less than its grace")
         elif kind == "in_force":
             need(
                 self.active and not self.in_force and not self.missing(self.r1, tight), "2: in force before its barrier"
             )
             self.in_force = True
+            self.reclaim_until = min(self.clock + self.length, self.cap)
         elif kind == "closing":
             early = self.in_force and not self.open and not self.expected()
             late = (self.in_force and self.clock >= self.reclaim_until > 0) or self.clock >= self.cap > 0
@@ -209,6 +233,8 @@ class Reference:
         if not self.closing:
             need(self.in_force or self.missing(self.r1, tight), "4: the barrier has passed, and it is not in force")
             need(not self.in_force or self.open or self.expected(), "4: nobody is left, and no early exit")
+            end = min(self.reclaim_until, self.cap) if self.in_force else self.cap
+            need(self.clock < end, f"9: not closed at {self.clock}, although the time was over at {end}")
         else:
             need(
                 self.missing(self.r2, tight),
@@ -228,7 +254,7 @@ class Reference:
                 self.on_end(client, None)
 
     def _lose(self, owner: str) -> None:
-        del self.members[owner]
+        self.rosters[owner] = self.members.pop(owner)
         self.fenced.add(owner)
         if self.held(owner):
             self.lost.add(owner)
@@ -274,28 +300,30 @@ class Reference:
         if reply.status != "JOINED" or not int(reply.data[1]):
             return
         name, dead = str(args[0]), str(args[9]) == "1"
-        margin = self.settings.barrier_margin_seconds * 1000
         for owner, member in self.members.items():
             if owner.rpartition(":")[0] == name:
                 self.fenced.add(owner)
                 if dead:
-                    member.lease = self.clock - margin - 1
+                    member.lease = self.clock - member.margin_ms - 1
+        need(int(reply.data[0]) > self.incarnation, "3: an incarnation came back")
+        self.incarnation = int(reply.data[0])
         owner = f"{name}:{int(reply.data[0])}"
         need(owner not in self.fenced and owner not in self.members, "3: an incarnation was given twice")
-        self.members[owner] = Member(self.clock + self.settings.lease_seconds * 1000, self.revision)
+        lease, margin, grace = (int(figure) for figure in args[4:7])
+        self.members[owner] = Member(self.clock + lease, self.revision, lease, margin, grace)
 
     def _node_renew(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
         member = self.members[owner]
         member.acked = max(member.acked, min(int(args[0]), self.revision))
         if int(reply.data[0]):
-            member.lease = self.clock + self.settings.lease_seconds * 1000
+            member.lease = self.clock + member.lease_ms
 
     def _node_leave(self, owner: str, _: tuple[Any, ...], reply: Reply) -> None:
         if int(reply.data[0]):
             self._lose(owner)
         else:
             self.fenced.add(owner)
-            self.members[owner].lease = self.clock - self.settings.barrier_margin_seconds * 1000 - 1
+            self.members[owner].lease = self.clock - self.members[owner].margin_ms - 1
 
     def _node_evict(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
         victim = str(args[0])
@@ -303,18 +331,20 @@ class Reference:
             need(self.lapsed(victim), "a member with a lease was evicted")
             self._lose(victim)
 
-    def _grace_start(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+    def _grace_start(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
         if reply.status != "STARTED" or not reply.data[0]:
             return
         roster, clients = reply.data[0].decode(), args[6:]
         self.open.add(roster)
         self.lost.add(roster)
+        self.rosters[roster] = self.members[owner]
         for client, word in zip(clients, reply.data[1:], strict=True):
             if word == b"LIVE":
-                live = client in self.reclaimed or any(client in self.held(owner) for owner in self.members)
+                live = client in self.reclaimed or any(client in self.held(member) for member in self.members)
                 need(live, "a leftover was called live")
             elif word == b"EXPECTED":
-                need(not any(client in self.held(owner) for owner in self.members), "a live holder became a leftover")
+                need(not any(client in self.held(member) for member in self.members), "a live holder became a leftover")
+                need(client not in self.reclaimed, "a client that completed became a leftover")
                 if client not in self.expected():
                     self.held(roster)[client] = self.generation
         if clients:
@@ -352,9 +382,10 @@ class Reference:
         for group, answer in self._groups(args, 8, reply.data):
             client, adapter, _, _, ttl, verifier, _, request = group
             old, status = self.clients.get(client), answer[0].decode()
-            if status == "LIMIT":
-                taken = sum(reg.adapter == adapter for reg in self.clients.values())
-                need(old is None and taken >= self.limit, "7: refused at a limit that is not reached")
+            full = len(self.places(adapter)) >= self.settings.limit_of(adapter)
+            need(status != "LIMIT" or (old is None and full), "7: refused at a limit that is not reached")
+            need(status != "REGISTERED" or old is not None or not full, "7: a place was given beyond the limit")
+            need((status == "ADAPTER") == (old is not None and old.adapter != adapter), "7: an adapter was changed")
             if status != "REGISTERED" or (old and old.request == request and old.owner == owner):
                 continue
             if old is not None:
@@ -415,6 +446,12 @@ class Reference:
             if word == b"HELD" and reg is not None:
                 self.held(owner)[client] = PRESENT
 
+    def _client_touch(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for client, word in zip(args, reply.data, strict=True):
+            reg = self.clients.get(client)
+            wanted = "UNKNOWN" if reg is None else "TOUCHED" if reg.owner == owner else "MOVED"
+            need(word.decode() == wanted, f"a touch was answered {word!r}, not {wanted}")
+
     def _client_drop(self, owner: str, args: tuple[Any, ...], reply: Reply) -> None:
         for (client, _), word in self._groups(args[1:], 2, reply.data):
             reg = self.clients.get(client)
@@ -436,6 +473,13 @@ class Reference:
     def _release_claim(self, _: str, __: tuple[Any, ...], reply: Reply) -> None:
         for name, *_fields, token in reply.data[1:]:
             self._claimed(name, token.decode())
+
+    def _release_renew(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
+        for (name, token), word in self._groups(args[1:], 2, reply.data):
+            need(
+                (word == b"RENEWED") == (self.claims.get(name) == str(token)),
+                "6: a claim was renewed with another token",
+            )
 
     def _release_ack(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
         name, token = args[0], str(args[1])
@@ -464,9 +508,11 @@ class Reference:
             need(here == there, f"8: holders of {owner} differ: {here ^ there}")
         mine = {client: (reg.owner, reg.generation, reg.state) for client, reg in self.clients.items()}
         need(mine == found.clients, f"registrations differ: {mine} {found.clients}")
-        for adapter, places in found.places.items():
-            need(places == {c for c, reg in self.clients.items() if reg.adapter == adapter}, "7: places differ")
-            need(len(places) <= self.limit, "7: more places than the limit")
+        need(found.places.keys() <= set(self.settings.adapters), "7: places of an adapter that there is not")
+        for adapter in self.settings.adapters:
+            places = found.places.get(adapter, set())
+            need(places == self.places(adapter), f"7: places of {adapter} differ")
+            need(len(places) <= self.settings.limit_of(adapter), f"7: more places of {adapter} than the limit")
 
     def _follow_drain(self, found: Snapshot) -> None:
         """Take over which clients a drain took from an orphan: which ones come first is Redis' choice."""

@@ -57,6 +57,8 @@ class Op:
     reply: Reply | errors.CoordinatorError | None = None
     """Executed, not delivered yet."""
     over: bool = False
+    client: bytes = b""
+    """Whose lock it is about, if it is about one."""
 
     def advance(self, value: Any = None, error: BaseException | None = None) -> None:
         """Let the flow go on to its next request."""
@@ -88,6 +90,8 @@ class Process:
     name: str
     rate: float = 1.0
     dead_predecessor: bool = False
+    settings: Settings | None = None
+    """Settings of its own; else the simulation's."""
     alive: bool = True
     paused: bool = False
     ops: list[Op] = field(default_factory=list)
@@ -103,7 +107,7 @@ class Process:
         self.node = Node(
             self.name,
             "default",
-            self.sim.settings,
+            self.settings or self.sim.settings,
             LockMetrics.disabled(),
             bootstrap=True,
             predecessor_dead=self.dead_predecessor,
@@ -145,9 +149,11 @@ class Process:
         """Tell whether it is neither dead nor stopped."""
         return self.alive and not self.paused
 
-    def begin(self, flow: Generator[Any, Any, Any], done: Callable[[Any], None] = lambda _: None) -> Op:
+    def begin(
+        self, flow: Generator[Any, Any, Any], done: Callable[[Any], None] = lambda _: None, client: bytes = b""
+    ) -> Op:
         """Begin an operation: its first request is ready."""
-        op = Op(self, flow, done)
+        op = Op(self, flow, done, client=client)
         self.ops.append(op)
         op.advance()
         return op

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fakeredis
@@ -41,13 +42,22 @@ if TYPE_CHECKING:
 NAMES = ("n1", "n2", "n3")
 CLIENTS = tuple(b"c%d" % i for i in range(5))
 FILES = ("f", "g")
-LIMIT = 4
+ADAPTERS = ("nfs", "smb")
+LIMITS = {"nfs": 3, "smb": 1}
+USES = dict.fromkeys(CLIENTS, "nfs") | {CLIENTS[-1]: "smb"}
+"""Which adapter a client uses when nobody says another."""
 RATES = (1.0, 1.0, 0.99, 1.01)
 GRACE = 30.0
+FIGURES: tuple[dict[str, Any], ...] = (
+    {}, {}, {"grace_seconds": 12.0}, {"grace_seconds": 20.0, "barrier_margin_seconds": 4.0},
+)  # fmt: skip
+"""What nodes have of their own."""
 _numbers = itertools.count(1)
 
 pick = st.integers(0, 10**6)
 clients = st.sampled_from(CLIENTS)
+rates = st.sampled_from(RATES)
+figures = st.sampled_from(FIGURES)
 
 
 class Scope(RuleBasedStateMachine):
@@ -62,9 +72,14 @@ class Scope(RuleBasedStateMachine):
         own, product = type(self).servers
         self.redis = own()
         self.product = product() if product is not own else self.redis
-        figures = Settings(namespace=f"{acl.RUN}.model{next(_numbers)}", grace_seconds=GRACE, max_connections=LIMIT)
-        self.sim = Simulation(self.redis, self.product, figures, self)
-        self.model = Reference(figures, LIMIT)
+        given = Settings(
+            namespace=f"{acl.RUN}.model{next(_numbers)}",
+            grace_seconds=GRACE,
+            adapters=ADAPTERS,
+            max_connections_per_adapter=LIMITS,
+        )
+        self.sim = Simulation(self.redis, self.product, given, self)
+        self.model = Reference(given)
         self.table = LockTable(self._forgotten)
         self.model.on_end = self.table.end
         self.model.on_move = self.table.move
@@ -72,6 +87,8 @@ class Scope(RuleBasedStateMachine):
         self.inserted: list[tuple[Process, Grant, Lock, Lock | None]] = []
         self.working: list[tuple[Process, Claim]] = []
         self.finishing: dict[bytes, Claim] = {}
+        self.completing: dict[Process, list[bytes]] = {}
+        """Clients whose locks are all back, and who wait for others to complete with."""
         self.rosters: set[str] = set()
         self.stepped_at = -100.0
         self.snapshot: Snapshot = take(self.redis, self.sim.keys)
@@ -122,39 +139,42 @@ class Scope(RuleBasedStateMachine):
 
     # -- life and death -----------------------------------------------------------------------------------------------
 
-    @initialize(count=st.integers(2, 3), held=st.integers(0, 3))
-    def begin(self, count: int, held: int) -> None:
+    @initialize(held=st.sampled_from([3, 2, 1, 0]), nodes=st.lists(st.tuples(rates, figures), min_size=2, max_size=3))
+    def begin(self, held: int, nodes: list[tuple[float, dict[str, Any]]]) -> None:
         """Begin with nodes that serve clients which hold locks."""
-        for name in NAMES[:count]:
-            self.sim.processes.append(Process(self.sim, name))
+        for name, (rate, own) in zip(NAMES, nodes, strict=False):
+            self.join(name, rate, own, dead=False)
         self.sim.settle()
         first = self.sim.processes[0]
         for client, file in list(zip(CLIENTS, (*FILES, "h"), strict=False))[:held]:
-            self.register(0, client, 0, 0)
+            self.register(0, [client], 0, 0)
             self.sim.settle()
             self.lock(0, client)
             self.sim.settle()
             self.insert(0, file)
-            self.confirm(0)
+            self.confirm(0, wait=False)
         need(len(self.table.of(CLIENTS[0])) == min(held, 1), "the first lock was not granted")
         need(first.started, "did not start")
 
-    @rule(what=st.sampled_from(["start", "start", "crash", "pause", "resume", "resume", "leave"]), number=pick)
+    def join(self, name: str, rate: float, own: dict[str, Any], *, dead: bool) -> None:
+        """Begin a process with figures of its own."""
+        self.sim.processes.append(Process(self.sim, name, rate, dead, replace(self.sim.settings, **own)))
+
+    @rule(name=st.sampled_from(NAMES), rate=rates, own=figures, dead=st.booleans())
+    def start(self, name: str, rate: float, own: dict[str, Any], *, dead: bool) -> None:
+        """Start a node, perhaps while another process has its name; `dead`: it says that none has."""
+        same = [process for process in self.sim.processes if process.name == name and process.alive]
+        if len(same) < 2 and sum(process.alive for process in self.sim.processes) < 4:
+            self.join(name, rate, own, dead=dead and not same)
+
+    @rule(what=st.sampled_from(["crash", "pause", "resume", "resume", "leave"]), number=pick)
     def live_or_die(self, what: str, number: int) -> None:
-        """Start a process, or let one crash, stop, go on or leave."""
+        """Let a process crash, stop, go on or leave."""
         paused = [process for process in self.sim.processes if process.paused]
-        if what == "start":
-            self.start(self.one(list(NAMES), number), RATES[number % len(RATES)])
-        elif what == "resume" and paused:
+        if what == "resume" and paused:
             self.one(paused, number).paused = False
         elif what in {"crash", "pause", "leave"} and len(self.acting()) > 1:
             getattr(self, what)(self.one(self.acting(), number))
-
-    def start(self, name: str, rate: float) -> None:
-        """Start a node, perhaps while another process has its name."""
-        same = [process for process in self.sim.processes if process.name == name and process.alive]
-        if len(same) < 2 and sum(process.alive for process in self.sim.processes) < 4:
-            self.sim.processes.append(Process(self.sim, name, rate, dead_predecessor=not same and rate != 1.0))
 
     def crash(self, process: Process) -> None:
         """Kill a process: what it was sending may still arrive."""
@@ -186,29 +206,48 @@ class Scope(RuleBasedStateMachine):
 
     @precondition(lambda self: self.acting())
     @rule(
-        what=st.sampled_from(["register", "register", "unregister", "lock", "admit"]),
+        what=st.sampled_from(["register", "register", "unregister", "touch"]),
         number=pick,
-        client=clients,
+        some=st.lists(clients, min_size=1, max_size=2, unique=True),
         ttl=st.sampled_from([0, 0, 5]),
         boot=st.sampled_from([0, 0, 0, 1, 2]),
+        adapter=st.sampled_from(["", "", "", *ADAPTERS]),
     )
-    def ask(self, what: str, number: int, client: bytes, ttl: int, boot: int) -> None:
-        """Begin what a server does about a client."""
+    def ask(  # noqa: PLR0913, PLR0917  (what is drawn)
+        self, what: str, number: int, some: list[bytes], ttl: int, boot: int, adapter: str
+    ) -> None:
+        """Begin what a server does about one client or two."""
         if what == "register":
-            self.register(number, client, ttl, boot)
+            self.register(number, some, ttl, boot, adapter)
         else:
-            getattr(self, what)(number, client)
+            getattr(self, what)(number, some)
 
-    def register(self, number: int, client: bytes, ttl: int, boot: int) -> None:
-        """Connect a client."""
+    def register(self, number: int, some: list[bytes], ttl: int, boot: int, adapter: str = "") -> None:
+        """Connect clients; by the adapter that they are known to use, if none is named."""
         node = self.one(self.acting(), number)
-        item = node.node.registering(client, "nfs", "", ttl, b"boot%d" % boot if boot else None, None)
-        node.begin(node.node.register([item]))
+        verifier = b"boot%d" % boot if boot else None
+        known = {client: reg.adapter for client, reg in self.model.clients.items()}
+        items = [
+            node.node.registering(client, adapter or known.get(client, USES[client]), "", ttl, verifier, None)
+            for client in some
+        ]
+        node.begin(node.node.register(items))
 
-    def unregister(self, number: int, client: bytes) -> None:
-        """Disconnect a client."""
+    def unregister(self, number: int, some: list[bytes]) -> None:
+        """Disconnect clients."""
         node = self.one(self.acting(), number)
-        node.begin(node.node.unregister([(client, 0)]))
+        node.begin(node.node.unregister([(client, 0) for client in some]))
+
+    def touch(self, number: int, some: list[bytes]) -> None:
+        """Say that clients were seen."""
+        node = self.one(self.acting(), number)
+        node.begin(node.node.touch(some))
+
+    @precondition(lambda self: self.acting())
+    @rule(what=st.sampled_from(["lock", "admit", "drop"]), number=pick, client=clients)
+    def ask_for_locks(self, what: str, number: int, client: bytes) -> None:
+        """Begin what a server does about a client's locks."""
+        getattr(self, what)(number, client)
 
     @precondition(lambda self: self.acting())
     @rule(
@@ -232,46 +271,83 @@ class Scope(RuleBasedStateMachine):
     def lock(self, number: int, client: bytes) -> None:
         """Ask for a new lock: hold and check."""
         node = self.one(self.acting(), number)
-        node.begin(node.node.begin_grant(client), node.grants.append)
+        node.begin(node.node.begin_grant(client), node.grants.append, client)
 
     def admit(self, number: int, client: bytes) -> None:
         """Ask to reclaim."""
         node = self.one(self.acting(), number)
-        node.begin(node.node.admit(client), node.grants.append)
+        node.begin(node.node.admit(client), node.grants.append, client)
+
+    def drop(self, number: int, client: bytes) -> None:
+        """Let a client give back all that it has at a node, which is granting it nothing now; then it locks again."""
+        node = self.one(self.acting(), number)
+        granting = [op.client for op in node.ops if not op.over] + [grant.entry.client for grant in node.grants]
+        granting += [grant.entry.client for process, grant, *_ in self.inserted if process is node]
+        if client in granting or node.node.memory.get(client) is None:
+            return
+        for lock in self.table.of(client):
+            if lock.home == node.owner:
+                self.table.remove(lock)
+        before = len(self.inserted)
+        node.begin(
+            node.node.drop(client),
+            lambda _: node.begin(node.node.begin_grant(client), node.grants.append, client),
+            client,
+        )
+        if number % 2:  # at once, or with whatever comes in between
+            self.sim.settle()
+            self.insert_all(1)
+            self.confirm_since(before)
 
     @precondition(lambda self: len(self.acting()) > 1)
-    @rule(number=pick, seconds=st.sampled_from([0.0, 3.0, 9.0, 10.0, 12.0]))
-    def lose_holders(self, number: int, seconds: float) -> None:
-        """Kill a node that serves a lock, and let some time pass."""
+    @rule(number=pick, seconds=st.sampled_from([0.0, 3.0, 9.0, 10.0, 12.0]), back=st.sampled_from([2, 0, 1, 2]))
+    def lose_holders(self, number: int, seconds: float, back: int) -> None:
+        """Kill a node that serves a lock, and let some time pass; perhaps some of its clients come back then."""
         serving = [p for p in self.acting() if any(lock.home == p.owner for lock in self.table.locks)]
         if serving:
             self.crash(self.one(serving, number))
             self.sim.run_on(seconds)
+        if back and self.model.expected() and self.acting():
+            self.come_back(4 * number + 1, CLIENTS[0], back, 0)
 
     @precondition(lambda self: self.acting())
-    @rule(number=pick, client=clients, stop=st.sampled_from([0, 0, 0, 3, 4, 5]))
-    def come_back(self, number: int, client: bytes, stop: int) -> None:
-        """Let a client reconnect and reclaim as clients do; `stop`: where it is left alone in the middle."""
+    @rule(number=pick, client=clients, count=st.sampled_from([2, 1]), stop=st.sampled_from([0, 0, 0, 3, 4, 5]))
+    def come_back(self, number: int, client: bytes, count: int, stop: int) -> None:
+        """Let a client or two reconnect and reclaim as clients do; `stop`: where they are left alone in the middle."""
         before, expected = len(self.inserted), sorted(self.model.expected())
-        client = self.one(expected, number) if expected and number % 4 else client
+        some = [client]
+        if expected and number % 4:
+            some = sorted({self.one(expected, number + i) for i in range(count)})
         steps: list[Callable[[], object]] = [
-            lambda: self.register(number, client, 0, 0),
+            lambda: self.register(number, some, 0, 0),
             self.sim.settle,
-            lambda: self.admit(number, client),
+            lambda: self.admit_all(number, some),
             self.sim.settle,
-            lambda: self.insert(0, "") if any(process.grants for process in self.acting()) else None,
-            lambda: self.confirm_since(before),
+            lambda: self.insert_all(len(some)),
+            lambda: self.confirm_since(before, wait=len(some) > 1),
         ]
         for step in steps[: stop or None]:
             if self.acting():
                 step()
+
+    def admit_all(self, number: int, some: list[bytes]) -> None:
+        """Ask to reclaim for each, as long as anybody is there to ask."""
+        for client in some:
+            if self.acting():
+                self.admit(number, client)
+
+    def insert_all(self, count: int) -> None:
+        """Insert what so many checks or admissions allowed."""
+        for _ in range(count):
+            if any(process.grants for process in self.acting()):
+                self.insert(0, "f")
 
     @precondition(lambda self: self.acting())
     @rule(number=pick, client=clients, file=st.sampled_from(FILES))
     def take_lock(self, number: int, client: bytes, file: str) -> None:
         """Let a client reconnect and lock, with nothing in between."""
         before = len(self.inserted)
-        self.register(number, client, 0, 0)
+        self.register(number, [client], 0, 0)
         self.sim.settle()
         if not self.acting():
             return  # the last one was just leaving
@@ -281,11 +357,29 @@ class Scope(RuleBasedStateMachine):
             self.insert(0, file)
         self.confirm_since(before)
 
-    def confirm_since(self, before: int) -> None:
+    @precondition(lambda self: self.acting())
+    @rule(number=pick, client=clients, file=st.sampled_from(FILES))
+    def be_overtaken(self, number: int, client: bytes, file: str) -> None:
+        """Let a grant wait for its confirm while a period comes and goes."""
+        before = len(self.inserted)
+        self.register(number, [client], 0, 0)
+        self.sim.settle()
+        if self.acting():
+            self.lock(number, client)
+            self.sim.settle()
+        if any(process.grants for process in self.acting()):
+            self.insert(0, file)
+        for what in ("restore", "end"):
+            if self.acting():
+                self.operate(what, 3 * number, client, "skip")
+            self.sim.settle()
+        self.confirm_since(before)
+
+    def confirm_since(self, before: int, *, wait: bool = False) -> None:
         """Confirm what was inserted since."""
         for _ in self.inserted[before:]:
             if any(item[0].acts for item in self.inserted):
-                self.confirm(-1)
+                self.confirm(-1, wait=wait)
 
     @precondition(lambda self: any(process.grants for process in self.acting()))
     @rule(number=pick, file=st.sampled_from(FILES))
@@ -311,9 +405,9 @@ class Scope(RuleBasedStateMachine):
         self.inserted.append((node, grant, Lock("", client, grant.owner, grant.generation, grant.owner), None))
 
     @precondition(lambda self: any(item[0].acts for item in self.inserted))
-    @rule(number=pick)
-    def confirm(self, number: int) -> None:
-        """Confirm an insert, or undo it; a client whose locks are all back completes."""
+    @rule(number=pick, wait=st.sampled_from([False, False, False, True]))
+    def confirm(self, number: int, *, wait: bool) -> None:
+        """Confirm an insert, or undo it; a client whose locks are all back completes, or waits for another to do so."""
         item = self.one([item for item in self.inserted if item[0].acts], number)
         node, grant, lock, old = item
         self.inserted.remove(item)
@@ -331,8 +425,13 @@ class Scope(RuleBasedStateMachine):
             node.node.stop_reclaiming(client)
             return
         if grant.operation is Operation.NEW:
-            in_force = self.model.active and self.model.in_force
-            need(not in_force, f"1: a new lock of epoch {grant.epoch} took effect in epoch {self.model.epoch}")
+            model = self.model
+            beginning = model.active and not model.in_force and grant.epoch == model.epoch - 1
+            good = beginning or (not model.active and grant.epoch == model.epoch)
+            need(good, f"1: a new lock of epoch {grant.epoch} took effect in epoch {model.epoch}")
+            reg = model.clients.get(client)
+            current = reg and (reg.owner, reg.generation, reg.state) == (grant.owner, grant.generation, "live")
+            need(not current or client in model.held(grant.owner), f"8: {client!r} has a lock and is no holder")
             self.table.confirm(lock)
             return
         lifted = not self.model.active or self.model.epoch != grant.epoch
@@ -342,7 +441,11 @@ class Scope(RuleBasedStateMachine):
             if old is not None:
                 self.table.remove(old)
         if not any(other[1] is grant for other in self.inserted):
-            node.begin(node.node.complete([client]))
+            waiting = self.completing.setdefault(node, [])
+            waiting.append(client)
+            if len(waiting) == 2 or not wait:
+                node.begin(node.node.complete(waiting))
+                del self.completing[node]
 
     @precondition(lambda self: self.acting())
     @rule(number=pick, client=clients)
@@ -365,8 +468,10 @@ class Scope(RuleBasedStateMachine):
         claim = node.claims.pop(0)
         if node.keeper.may_begin(claim):
             for other, begun in self.working:
-                good = begun.name == claim.name and other.now() < other.keeper._good_until.get(begun.name, 0.0)
-                need(not good, f"6: {claim.release} is worked on by two nodes")
+                good = other.now() < other.keeper._good_until.get(begun.name, 0.0)
+                need(
+                    not (good and _same_right(begun.name, claim.name)), f"6: {claim.release} is worked on by two nodes"
+                )
             self.working.append((node, claim))
 
     @precondition(lambda self: any(item[0].acts for item in self.working))
@@ -506,6 +611,17 @@ class Scope(RuleBasedStateMachine):
             while self.working:
                 self.end_release(0, fails=False)
             self.sim.settle()
+
+
+def _same_right(one: bytes, other: bytes) -> bool:
+    """Tell whether two releases, perhaps of different names, are of one registration.
+
+    Two of different registrations of a client may be worked on at once although each covers what is older than itself:
+    neither touches what the client rightly has, and what both free is nobody's.
+    """
+    mine, yours = one.split(b"|", 2), other.split(b"|", 2)
+    same = (mine[0], mine[2]) == (yours[0], yours[2])
+    return same and (mine[1] == yours[1] or b"*" in {mine[1], yours[1]})
 
 
 def _facts(snapshot: Snapshot) -> dict[bytes, Any]:
