@@ -84,7 +84,7 @@ class AsyncGrace:
     async def complete_reclaim_many(
         self, clients: Iterable[str | bytes]
     ) -> list[ReclaimOutcome | errors.CoordinatorError]:
-        """As complete_reclaim, for many: an outcome or a refusal each. One round trip per 200."""
+        """As complete_reclaim, for many: an outcome or a refusal each, in order. One round trip per 200."""
         ids = each_client("clients", clients)
         return await self._run(self._node.in_batches(ids, self._node.complete))
 
@@ -179,7 +179,10 @@ class AsyncClients:
         return await self._run(self._node.in_batches(items, self._node.register))
 
     async def unregister_many(self, clients: Iterable[str | bytes]) -> list[Unregistered | errors.CoordinatorError]:
-        """As unregister, for many, whichever registrations this node has: a result or a refusal each."""
+        """As unregister, for many, whichever registrations this node has: a result or a refusal each.
+
+        One round trip per 200; a repeat after an unknown outcome is safe.
+        """
         pairs = [(client, 0) for client in each_client("clients", clients)]
         return await self._run(self._node.in_batches(pairs, self._node.unregister))
 
@@ -189,11 +192,14 @@ class AsyncClients:
         return await self._run(self._node.in_batches(ids, self._node.touch))
 
     async def cancel_disconnect(self, client: str | bytes) -> bool:
-        """End a deferral as a reconnect here would; False if there was none. Two round trips."""
+        """End a deferral as a reconnect here would; False if there was none.
+
+        Raises RegistrationRefused if nobody knows the client. Two round trips; a repeat is safe.
+        """
         return await self._run(self._node.cancel(client_bytes(client)))
 
     async def touch(self, client: str | bytes) -> None:
-        """Note that the client was seen now. One round trip."""
+        """Note that the client was seen now. Raises RegistrationRefused if it is not served here. One round trip."""
         only(await self._run(self._node.touch([client_bytes(client)])))
 
     async def get(self, client: str | bytes) -> ClientRegistration | None:
@@ -227,19 +233,32 @@ class AsyncClients:
         return view.due
 
     async def increment_lock_count(self, client: str | bytes) -> int | None:
-        """Count one lock more; the first costs one round trip (durable). None: the count is not known."""
+        """Count one lock more; return the count, None: it is not known.
+
+        The first costs one round trip, and is durable when this returns. Raises RegistrationRefused.
+        """
         return await self._run(self._node.count_lock(client_bytes(client)))
 
     async def decrement_lock_count(self, client: str | bytes) -> int | None:
-        """Count one lock less, never below 0; the last costs one round trip. None: the count is not known."""
+        """Count one lock less, never below 0; return the count, None: it is not known.
+
+        The last costs one round trip. One whose outcome is not known is made up for by the keeper.
+        """
         return await self._run(self._node.uncount_lock(client_bytes(client)))
 
     async def drop(self, client: str | bytes) -> None:
-        """Drop the client's right: it holds nothing any more, whatever was counted. One round trip."""
+        """Drop the client's right: it holds nothing any more, whatever was counted.
+
+        Raises RegistrationRefused if it is not served here. One round trip; a repeat is safe.
+        """
         await self._run(self._node.drop(client_bytes(client)))
 
     async def revoke(self, client: str | bytes) -> None:
-        """End the client's right to its locks now, whoever serves it; they are released. One round trip."""
+        """End the client's right to its locks now, whoever serves it; they are released.
+
+        A node that hangs with them is waited for until its lease is over. Raises RegistrationRefused if nobody knows
+        the client and it may reclaim nothing. One round trip; a repeat is safe.
+        """
         await self._run(self._node.revoke(client_bytes(client)))
 
     async def stale(self, older_than: float) -> AsyncIterator[ClientRegistration]:

@@ -38,6 +38,7 @@ class Settings:
     max_connections_per_adapter: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[str, ...] = ("nfs", "smb", "nlm", "nsm")
     stale_check_seconds: float = 30.0
+    """How often a server should ask `clients.stale`; nothing here does so by itself."""
     namespace: str = "dittofs"
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ if reg then
   owner, generation = reg.owner, reg.generation
   end_right(scope, client, reg, 'revoked')
   if owner ~= scope.owner and reg.state == 'live' and redis.call('ZSCORE', key.members, owner) then
-    must_close(owner, client, generation)
+    must_close(owner, { client, int(generation) })
   end
   redis.call('HSET', derived('client', client), 'state', 'leaving', 'revoke', request)
 else

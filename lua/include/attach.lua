@@ -13,11 +13,26 @@
 local function note_move(moves, owner, client)
   local move = moves[owner]
   if not move then
-    move = { member = redis.call('ZSCORE', key.members, owner) ~= false, clients = {} }
+    move = { member = redis.call('ZSCORE', key.members, owner) ~= false, clients = {}, copies = {}, closing = {} }
     moves[owner] = move
   end
-  table.insert(move.clients, client)
-  return move.member
+  move.clients[#move.clients + 1] = client
+  return move
+end
+
+-- What the client has left behind at owners before `reg.owner`, and the generation of what it finds here again.
+local function left_before(scope, client, reg)
+  local left, found = {}, nil
+  for owner, generation in rights_left(reg) do
+    if redis.call('SISMEMBER', derived('holders', owner), client) == 1 then
+      if owner == scope.owner then
+        found = generation -- back here, where its right is still that of the time before
+      else
+        left[#left + 1] = owner .. '=' .. int(generation)
+      end
+    end
+  end
+  return left, found
 end
 
 local function attach(scope, client, reg, moves)
@@ -31,31 +46,25 @@ local function attach(scope, client, reg, moves)
   note_move(moves, scope.owner, client)
   if from == scope.owner then return end
 
-  local member = note_move(moves, from, client)
-  local here, there = derived('holders', scope.owner), derived('holders', from)
+  local move = note_move(moves, from, client)
   local left, copied = {}, nil
-  for owner, generation in rights_left(reg) do
-    if redis.call('SISMEMBER', derived('holders', owner), client) == 1 then
-      if owner == scope.owner then
-        copied = generation -- back here, where its right is still that of the time before
-      else
-        left[#left + 1] = owner .. '=' .. int(generation)
-      end
+  if reg.left ~= '' then left, copied = left_before(scope, client, reg) end
+  if move.member and deferred then
+    if redis.call('SMOVE', derived('holders', from), derived('holders', scope.owner), client) == 1 then
+      copied = reg.copied
     end
-  end
-  if member and deferred then
-    if redis.call('SMOVE', there, here, client) == 1 then copied = reg.copied end
-  elseif redis.call('SISMEMBER', there, client) == 1 then
+  elseif redis.call('SISMEMBER', derived('holders', from), client) == 1 then
     local right = reg.copied or reg.generation
     left[#left + 1] = from .. '=' .. int(right)
-    if member then
-      redis.call('SADD', here, client)
-      copied = right
+    if move.member then
+      move.copies[#move.copies + 1], copied = client, right
     end
   end
   reg.left, reg.copied, reg.previous, reg.owner = table.concat(left, ' '), copied, from, scope.owner
-  if member then
-    if not deferred then must_close(from, client, reg.generation) end
+  if move.member then
+    if not deferred then
+      move.closing[#move.closing + 1], move.closing[#move.closing + 2] = client, int(reg.generation)
+    end
     event(scope, 'moved', 'client', client, 'owner', from, 'to', scope.owner, 'generation', int(reg.generation))
   end
 end
@@ -67,6 +76,8 @@ local function attach_all(scope, moves)
       redis.call('HDEL', derived('closing', owner), unpack(move.clients))
     else
       redis.call('SREM', derived('clients', owner), unpack(move.clients))
+      if #move.copies > 0 then redis.call('SADD', derived('holders', scope.owner), unpack(move.copies)) end
+      must_close(owner, move.closing)
     end
   end
 end

@@ -1,11 +1,11 @@
 -- closing: clients that moved away from a member, or were revoked there by another, until it says (client_drop) that
 -- it has closed their entries: until then it may still confirm a lock of theirs, as `hold, check, insert, confirm` may
--- pause anywhere. So their releases wait (claim_releases). may_confirm: of up to 200 clients, client -> a member other
--- than the caller that has not said so.
+-- pause anywhere. So their releases wait.
+-- must_close: notes a list of client, generation, client ... under a member. may_confirm: of up to 200 clients, client
+-- -> a member other than the caller that has them to close.
 --- @include scope
---- @include int
-local function must_close(owner, client, generation)
-  redis.call('HSET', derived('closing', owner), client, int(generation))
+local function must_close(owner, noted)
+  if #noted > 0 then redis.call('HSET', derived('closing', owner), unpack(noted)) end
 end
 
 local function may_confirm(scope, clients)
