@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.figure import Figure
 from benchmarks.scripts import LAPSE, Population
 from coordinator.calls import clients, grace, releases
-from coordinator.calls.base import BATCH_MAX
+from coordinator.calls.base import BATCH_MAX, CHANGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,8 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
     head = node.lease.head(node.now())
 
     def batches(ids: list[bytes], size: int = BATCH_MAX) -> Iterator[list[bytes]]:
-        for first in range(0, CALLS * size, size):
-            yield [ids[(first + i) % len(ids)] for i in range(size)]
+        for first in range(0, CALLS * BATCH_MAX, size):
+            yield ids[first : first + size]
 
     def register(batch: list[bytes]) -> Any:
         return clients.register(
@@ -43,25 +43,25 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
 
     new = [b"new-%d" % i for i in range(CALLS * BATCH_MAX)]
     known: list[clients.Registered] = []
-    yield f"client_register, {BATCH_MAX} new", cost(map(register, batches(new)), known.extend)
+    yield f"client_register, {CHANGE_MAX} new", cost(map(register, batches(new, CHANGE_MAX)), known.extend)
     generations = {one: registered.generation for one, registered in zip(new, known, strict=True)}
     yield (
         f"client_touch, {BATCH_MAX}",
         cost(clients.statuses("client_touch", keys, head, tuple(batch)) for batch in batches(new)),
     )
-    yield f"client_view, {BATCH_MAX}", cost(clients.view(keys, head, batch) for batch in batches(ids, BATCH_MAX))
+    yield f"client_view, {BATCH_MAX}", cost(clients.view(keys, head, batch) for batch in batches(ids))
     yield (
         f"client_drop, {BATCH_MAX}",
         cost(
             clients.statuses(
                 "client_drop", keys, head, tuple(value for one in batch for value in (one, generations[one]))
             )
-            for batch in batches(new, BATCH_MAX)
+            for batch in batches(new)
         ),
     )
     yield (
-        f"client_unregister, {BATCH_MAX} with their claims",
-        cost(clients.unregister(keys, head, [(one, 0) for one in batch], 60_000) for batch in batches(new)),
+        f"client_unregister, {CHANGE_MAX} with their claims",
+        cost(clients.unregister(keys, head, [(one, 0) for one in batch], 60_000) for batch in batches(new, CHANGE_MAX)),
     )
 
     home.crash()
@@ -71,10 +71,10 @@ def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
     head = node.lease.head(node.now())
     population.node.run(node.evict([home.owner]))
     coming = ids[: CALLS * BATCH_MAX]
-    yield f"client_register, {BATCH_MAX} of a lost owner", cost(map(register, batches(coming)))
+    yield f"client_register, {CHANGE_MAX} of a lost owner", cost(map(register, batches(coming, CHANGE_MAX)))
     yield (
-        f"reclaim_complete, {BATCH_MAX}",
-        cost(grace.complete(keys, head, batch, idle=False) for batch in batches(coming)),
+        f"reclaim_complete, {CHANGE_MAX}",
+        cost(grace.complete(keys, head, batch, idle=False) for batch in batches(coming, CHANGE_MAX)),
     )
     yield (
         f"grace_start, {BATCH_MAX} more",

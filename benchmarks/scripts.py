@@ -118,7 +118,7 @@ class Population:
         yield "client_page", self.cost(self._each(clients.page, "nfs", "0", SAMPLES))
         yield "client_unregister", self.cost(self._call(clients.unregister, [(one, 0)], 10_000) for one in new)
         yield "client_cancel", self.cost(self._call(clients.cancel, one, f"{one!r}") for one in new)
-        yield "client_revoke", self.cost(self._call(clients.revoke, one) for one in new)
+        yield "client_revoke", self.cost(self._call(clients.revoke, one, "request") for one in new)
 
     def _nodes(self) -> Iterator[Step]:
         node = self.node.node

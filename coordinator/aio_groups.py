@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
+from coordinator.calls.base import BATCH_MAX
 from coordinator.face import CLOSED, each, each_client, number_or_0, only, registering
 from coordinator.flows import Grant
 from coordinator.values import (
@@ -84,7 +85,7 @@ class AsyncGrace:
     async def complete_reclaim_many(
         self, clients: Iterable[str | bytes]
     ) -> list[ReclaimOutcome | errors.CoordinatorError]:
-        """As complete_reclaim, for many: an outcome or a refusal each, in order. One round trip per 200."""
+        """As complete_reclaim, for many: an outcome or a refusal each, in order. One round trip per 50."""
         ids = each_client("clients", clients)
         return await self._run(self._node.in_batches(ids, self._node.complete))
 
@@ -173,7 +174,7 @@ class AsyncClients:
     ) -> list[ClientRegistration | errors.CoordinatorError]:
         """As register, for many: each a mapping of register's arguments, `client` among them.
 
-        Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 200.
+        Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 50.
         """
         items = [self._node.registering(**registering(given)) for given in each("clients", clients)]
         return await self._run(self._node.in_batches(items, self._node.register))
@@ -181,7 +182,7 @@ class AsyncClients:
     async def unregister_many(self, clients: Iterable[str | bytes]) -> list[Unregistered | errors.CoordinatorError]:
         """As unregister, for many, whichever registrations this node has: a result or a refusal each.
 
-        One round trip per 200; a repeat after an unknown outcome is safe.
+        One round trip per 50; a repeat after an unknown outcome is safe.
         """
         pairs = [(client, 0) for client in each_client("clients", clients)]
         return await self._run(self._node.in_batches(pairs, self._node.unregister))
@@ -189,7 +190,7 @@ class AsyncClients:
     async def touch_many(self, clients: Iterable[str | bytes]) -> list[errors.CoordinatorError | None]:
         """As touch, for many: None or a refusal each. One round trip per 200."""
         ids = each_client("clients", clients)
-        return await self._run(self._node.in_batches(ids, self._node.touch))
+        return await self._run(self._node.in_batches(ids, self._node.touch, BATCH_MAX))
 
     async def cancel_disconnect(self, client: str | bytes) -> bool:
         """End a deferral as a reconnect here would; False if there was none.

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
+from coordinator.calls.base import BATCH_MAX
 from coordinator.face import CLOSED, each, each_client, number_or_0, only, registering
 from coordinator.flows import Grant
 from coordinator.values import (
@@ -82,7 +83,7 @@ class Grace:
         return outcome
 
     def complete_reclaim_many(self, clients: Iterable[str | bytes]) -> list[ReclaimOutcome | errors.CoordinatorError]:
-        """As complete_reclaim, for many: an outcome or a refusal each, in order. One round trip per 200."""
+        """As complete_reclaim, for many: an outcome or a refusal each, in order. One round trip per 50."""
         ids = each_client("clients", clients)
         return self._run(self._node.in_batches(ids, self._node.complete))
 
@@ -169,7 +170,7 @@ class Clients:
     def register_many(self, clients: Iterable[Mapping[str, Any]]) -> list[ClientRegistration | errors.CoordinatorError]:
         """As register, for many: each a mapping of register's arguments, `client` among them.
 
-        Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 200.
+        Every argument is checked before anything is sent. A registration or a refusal each. One round trip per 50.
         """
         items = [self._node.registering(**registering(given)) for given in each("clients", clients)]
         return self._run(self._node.in_batches(items, self._node.register))
@@ -177,7 +178,7 @@ class Clients:
     def unregister_many(self, clients: Iterable[str | bytes]) -> list[Unregistered | errors.CoordinatorError]:
         """As unregister, for many, whichever registrations this node has: a result or a refusal each.
 
-        One round trip per 200; a repeat after an unknown outcome is safe.
+        One round trip per 50; a repeat after an unknown outcome is safe.
         """
         pairs = [(client, 0) for client in each_client("clients", clients)]
         return self._run(self._node.in_batches(pairs, self._node.unregister))
@@ -185,7 +186,7 @@ class Clients:
     def touch_many(self, clients: Iterable[str | bytes]) -> list[errors.CoordinatorError | None]:
         """As touch, for many: None or a refusal each. One round trip per 200."""
         ids = each_client("clients", clients)
-        return self._run(self._node.in_batches(ids, self._node.touch))
+        return self._run(self._node.in_batches(ids, self._node.touch, BATCH_MAX))
 
     def cancel_disconnect(self, client: str | bytes) -> bool:
         """End a deferral as a reconnect here would; False if there was none.

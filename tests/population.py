@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coordinator.calls import clients
+from coordinator.calls.base import BATCH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,4 +27,4 @@ def register_holders(node: Node, run: Callable[[Flow[Any]], Any], ids: Sequence[
         return node.ask(lambda head: clients.statuses("client_hold", node.keys, head, pairs))
 
     register(node, run, ids)
-    assert not any(run(node.in_batches(ids, hold)))
+    assert not any(run(node.in_batches(ids, hold, BATCH_MAX)))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH_MAX = 200
-"""Items of a call at the most: the limit of the scripts. So many hold Redis for less than 5 ms (`./run bench`)."""
+"""Items of a call at the most: the limit of the scripts."""
+CHANGE_MAX = 50
+"""Clients of a call that registers, disconnects or completes them, at 10 to 25 us each: 200 of them held Redis for more
+than 5 ms on a busy machine (`./run bench failover`)."""
 _HEAD_LENGTH = 11
 
 

@@ -152,15 +152,17 @@ class Core:
         self.metrics.round_trip(call.script.name, self.now() - sent, _FAILURES.get(reply.status))
         return reply
 
-    def in_batches(self, items: Sequence[S], send: Callable[[Sequence[S]], Flow[list[T]]]) -> Flow[list[T]]:
-        """Send any number of items, 200 a round trip; an answer each, in their order.
+    def in_batches(
+        self, items: Sequence[S], send: Callable[[Sequence[S]], Flow[list[T]]], most: int = base.CHANGE_MAX
+    ) -> Flow[list[T]]:
+        """Send any number of items, `most` a round trip; an answer each, in their order.
 
         When a round trip fails, its error is raised and names how many items were answered before it: those are done.
         """
         answers: list[T] = []
-        for first in range(0, len(items), base.BATCH_MAX):
+        for first in range(0, len(items), most):
             try:
-                answers += yield from send(items[first : first + base.BATCH_MAX])
+                answers += yield from send(items[first : first + most])
             except errors.CoordinatorError as error:
                 error.add_note(f"{first} of {len(items)} were answered before this")
                 raise
