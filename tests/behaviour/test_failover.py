@@ -54,8 +54,8 @@ def test_08_non_holders_cause_no_grace_and_their_places_come_back(world: World) 
 @pytest.mark.parametrize(("holder", "reason"), [(False, "disconnect"), (True, "forfeited")])
 def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(
     world: World,
-    holder: bool,
-    reason: str,  # noqa: FBT001  (a parameter of the test)
+    holder: bool,  # noqa: FBT001  (a parameter of the test)
+    reason: str,
 ) -> None:
     """The client may come back until its TTL is over, whether its node had no holders or a grace ended before that."""
     n1, n2 = world.node("n1"), world.node("n2")
