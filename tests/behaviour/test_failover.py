@@ -51,20 +51,28 @@ def test_08_non_holders_cause_no_grace_and_their_places_come_back(world: World) 
     assert world.redis.keys(world.key("client", "*")) == []
 
 
-def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(world: World) -> None:
-    """Its node had no holders, so nobody is in grace: the client may still come back until its TTL is over."""
+@pytest.mark.parametrize(("holder", "reason"), [(False, "disconnect"), (True, "forfeited")])
+def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(
+    world: World,
+    holder: bool,  # noqa: FBT001  (a parameter of the test)
+    reason: str,
+) -> None:
+    """The client may come back until its TTL is over, whether its node had no holders or a grace ended before that."""
     n1, n2 = world.node("n1"), world.node("n2")
-    n1.register("a", ttl=60)
+    n1.register("a", ttl=120)
+    if holder:
+        n1.lock("a")
     n1.unregister("a")
     due: Any = world.redis.zrange(world.key("due"), 0, 0, withscores=True)
     n1.crash()
-    world.pass_time(LAPSE + 1)
-    assert world.dump("orphans", "clients") == {}, "drained"
+    world.pass_time(LAPSE + GRACE + 1)
+    assert n2.view().epoch == int(holder)
+    assert world.dump("orphans", "clients", "holders") == {}, "drained"
     world.reach(int(due[0][1]) - 1)
     world.settle()
     assert list(all_released(world)) == []
     world.pass_time(0.4)
-    assert n2.released() == [("a", "disconnect")]
+    assert n2.released() == [("a", reason)]
 
 
 def test_09_a_node_restarts_inside_its_lease(world: World) -> None:
