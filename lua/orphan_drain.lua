@@ -63,7 +63,7 @@ end
 local function orphan(client)
   local reg = registration(client)
   if not reg or (reg.owner == owner and reg.state == 'live') then
-    queue(client, 'orphaned', nil, scope.clock)
+    queue(client, 'orphaned', reg and reg.generation, scope.clock)
   elseif reg.owner == owner and reg.state == 'deferred' then
     queue(client, 'disconnect', reg.generation, math.max(reg.due, scope.clock)) -- it may wait for the period's cap
   end

@@ -1,6 +1,7 @@
 -- claim_releases: hands up to 200 due releases to the caller, a token each. Each comes as release.parse made it, with
 -- its entry, and the registration of its client if there is one. What is left of their rights ends. Of one that has
--- registered anew since, only what goes up to the generation that is freed: its record may have expired before.
+-- registered anew since, only what goes up to the generation that is freed: its record may have expired before. Of one
+-- that held nothing (orphaned), none.
 --- @include scope
 --- @include int
 --- @include release
@@ -24,12 +25,15 @@ local function claim_releases(scope, claims, claim_ms)
   for _, claim in ipairs(claims) do
     local reg, owner, generation = claim.reg, claim.owner, claim.generation
     local current = not reg or (reg.owner == owner and (generation == '*' or int(reg.generation) == generation))
+    local ends = generation ~= '*' and claim.entry.reason ~= 'orphaned'
     if current and generation ~= '*' then
-      ended[#ended + 1] = claim.client
-      under[owner] = under[owner] or {}
-      table.insert(under[owner], claim.client)
+      if ends then
+        ended[#ended + 1] = claim.client
+        under[owner] = under[owner] or {}
+        table.insert(under[owner], claim.client)
+      end
       if reg and reg.state ~= 'leaving' then redis.call('HSET', derived('client', claim.client), 'state', 'leaving') end
-    elseif reg and generation ~= '*' then
+    elseif reg and ends then
       end_older_right(claim, reg, under)
     end
   end

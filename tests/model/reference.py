@@ -427,13 +427,14 @@ class Reference:
                 if answer[4]:
                     self._claimed(b"%s|%d|%s" % (owner.encode(), reg.generation, client), answer[4].decode())
 
-    def _claimed(self, name: bytes, token: str) -> None:
+    def _claimed(self, name: bytes, token: str, *, ends: bool = True) -> None:
         owner, generation, client = name.split(b"|", 2)
         self.claims[name] = token
         reg = self.clients.get(client)
         current = reg is None or (reg.owner.encode() == owner and generation in {b"*", b"%d" % reg.generation})
         if current and generation != b"*":
-            self._forget(client)
+            if ends:
+                self._forget(client)
             if reg is not None:
                 reg.state = "leaving"
 
@@ -471,8 +472,8 @@ class Reference:
             self.generation = max(self.generation, int(reply.data[1]))
 
     def _release_claim(self, _: str, __: tuple[Any, ...], reply: Reply) -> None:
-        for name, *_fields, token in reply.data[1:]:
-            self._claimed(name, token.decode())
+        for name, _, _, _, reason, _, token in reply.data[1:]:
+            self._claimed(name, token.decode(), ends=reason != b"orphaned")
 
     def _release_renew(self, _: str, args: tuple[Any, ...], reply: Reply) -> None:
         for (name, token), word in self._groups(args[1:], 2, reply.data):
