@@ -564,7 +564,7 @@ def test_03_an_orphaned_registration_is_no_forfeit(world: World) -> None:
 
 
 def test_12_a_lock_that_was_reclaimed_but_not_completed_is_freed(world: World) -> None:
-    """Its client moved on before it completed, as no holder, and its new node dies: the release covers that lock too."""
+    """Its client moved on before it completed, as no holder and its new node dies: the release covers that lock too."""
     n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
     n1.register("c")
     n1.lock("c")
