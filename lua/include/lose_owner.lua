@@ -1,7 +1,6 @@
 -- lose_owner: a member becomes a lost owner (it has holders: starts or joins a period), an orphan (only clients)
 -- or nothing. Returns 0, or the ms after which to ask again, when nothing was changed.
 --- @include scope
---- @include int
 --- @include start_later
 --- @include start_period
 local function lose_later(scope, owner)

@@ -32,6 +32,30 @@ def lost_reply(player: Any, flow: Any, between: Any = lambda: None, *, times: in
     return drive(flow, send, lambda _: None)
 
 
+def given_up(world: World, flow: Any) -> Any:
+    """Run a flow that gets no answer and gives up; return its last request, which is on its way still."""
+    delayed: list[Any] = []
+
+    def on_its_way(call: Any) -> Any:
+        delayed.append(call)
+        world.time += 0.4
+        raise OutcomeUnknown(LOST)
+
+    def sleep(seconds: float) -> None:
+        world.time += seconds
+
+    with pytest.raises(OutcomeUnknown):
+        drive(flow, on_its_way, sleep)
+    return delayed[-1]
+
+
+def set_back(world: World) -> None:
+    """Set the machine's clock back by some seconds: the last raw lies ahead, as include/now sees it."""
+    seconds, _ = world.redis.time()
+    world.redis.hset(world.key("meta"), "raw", seconds * 1000 + 3000)
+    world.frozen = False
+
+
 def confirms(grant: Any) -> bool:
     """Tell whether a grant still counts."""
     try:
@@ -198,28 +222,14 @@ def test_31_a_clock_set_back_lets_no_late_eviction_ack_for_a_node_that_grants(wo
     while world.clock <= world.gone_at(n1):
         world.jump(0.4)
         n2.run(n2.node.renew())
-    delayed: list[Any] = []
-
-    def on_its_way(call: Any) -> Any:
-        delayed.append(call)
-        world.time += 0.4
-        raise OutcomeUnknown(LOST)
-
-    def sleep(seconds: float) -> None:
-        world.time += seconds
-
-    with pytest.raises(OutcomeUnknown):
-        drive(n2.node.evict([n1.owner]), on_its_way, sleep)
-    # Meanwhile the machine's clock was set back by some seconds: the last raw lies ahead, as include/now sees it.
-    seconds, _ = world.redis.time()
-    world.redis.hset(world.key("meta"), "raw", seconds * 1000 + 3000)
-    world.frozen = False
+    late = given_up(world, n2.node.evict([n1.owner]))
+    set_back(world)
     n2.run(n2.node.renew())  # the heartbeat: the scope clock moves by 0, from here on it runs again
     world.jump(1.0)
     n2.run(n2.node.renew())  # the next one, sent after the hold's time
     assert n2.check().allowed, "the hold is over: what was given up is late for certain"
     grant = n2.begin_lock("d")
-    reply = world.run(delayed[-1])
+    reply = world.run(late)
     assert reply.status == "LATE" or not (reply.state.in_force and confirms(grant)), "granted in grace"
 
 
@@ -228,23 +238,10 @@ def test_31_a_clock_set_back_lets_no_late_drop_take_a_later_hold(world: World) -
     n1 = world.node("n1")
     n1.register("c")
     n1.lock("c")
-    delayed: list[Any] = []
-
-    def on_its_way(call: Any) -> Any:
-        delayed.append(call)
-        world.time += 0.4
-        raise OutcomeUnknown(LOST)
-
-    def sleep(seconds: float) -> None:
-        world.time += seconds
-
-    with pytest.raises(OutcomeUnknown):
-        drive(n1.node.uncount_lock(b"c"), on_its_way, sleep)
-    seconds, _ = world.redis.time()
-    world.redis.hset(world.key("meta"), "raw", seconds * 1000 + 3000)
-    world.frozen = False
+    late = given_up(world, n1.node.uncount_lock(b"c"))
+    set_back(world)
     n1.lock("c")
-    world.run(delayed[-1])
+    world.run(late)
     assert world.redis.sismember(world.key("holders", n1.owner), "c"), "its lock has no right"
 
 

@@ -12,8 +12,6 @@ from tools.keyspace import reached
 
 NAMES = script.names()
 INCLUDES = sorted(path.stem for path in (script.lua_directory() / "include").glob("*.lua"))
-UNUSED = {"lose_owner": {"int"}}
-"""Includes that do no harm where they are named, and no good."""
 FORBIDDEN = ("KEYS'", "'SCAN'", "cjson", "cmsgpack", "'EVAL", "os.", "io.", "math.random", "loadstring")
 
 
@@ -127,7 +125,7 @@ def test_every_function_of_an_include_is_called(name: str) -> None:
 @pytest.mark.parametrize("name", [*NAMES, *INCLUDES])
 def test_a_file_uses_what_it_includes(name: str) -> None:
     """Each include is of use to the very file that names it; or to all that name that, which ask it for an argument."""
-    for include in _includes(name) - UNUSED.get(name, set()):
+    for include in _includes(name):
         names = "|".join(re.findall(r"^local (?:function )?(\w+)", _code(_text(include)), re.MULTILINE))
         users = [other for other in (*NAMES, *INCLUDES) if name in _includes(other)]
         used = [bool(re.search(rf"\b(?:{names})\b", _code(_text(one)))) for one in (name, *users)]
