@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
-from coordinator import Coordinator, clock, redis_io
+from coordinator import Coordinator, clock
 from coordinator.embedded import Server
+from coordinator.wire import blocking as redis_io
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.figure import Figure
 from benchmarks.scripts import LAPSE, Population
-from coordinator.calls import clients, grace, releases
-from coordinator.calls.base import BATCH_MAX, CHANGE_MAX
+from coordinator.protocol import clients, grace, releases
+from coordinator.protocol.call import BATCH_MAX, CHANGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,9 @@ import queue
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, spread
-from coordinator import Coordinator, GracePeriod, Operation, Settings, clock, redis_io
+from coordinator import Coordinator, GracePeriod, Operation, Settings, clock
 from coordinator.embedded import Server
+from coordinator.wire import blocking as redis_io
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

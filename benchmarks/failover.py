@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from benchmarks.figure import Figure
-from coordinator import Coordinator, Settings, clock, redis_io, script
+from coordinator import Coordinator, Settings, clock
 from coordinator.embedded import Server
+from coordinator.protocol import script
+from coordinator.wire import blocking as redis_io
 from tests.population import register_holders
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from coordinator.calls import Call, Reply
+    from coordinator.protocol import Call, Reply
 
 HOLDERS, FORFEITED = 100_000, 10_000
 SCRIPT_MS_MAX = 5.0

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figure import Figure
-from coordinator import redis_io, script
-from coordinator.calls import base, clients, grace, nodes, releases
 from coordinator.embedded import Server
-from coordinator.keys import SCOPE_KEYS
+from coordinator.protocol import call as base
+from coordinator.protocol import clients, grace, nodes, releases, script
+from coordinator.protocol.keys import SCOPE_KEYS
+from coordinator.wire import blocking as redis_io
 from tests.population import register_holders
 from tests.world import TICK, World
 

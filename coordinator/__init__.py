@@ -1,7 +1,8 @@
 """Shared lock recovery for DittoFS nodes: grace periods and client registrations in Redis."""
 
 from coordinator._version import __version__
-from coordinator.aio import AsyncCoordinator
+from coordinator.api.asynchronous import AsyncCoordinator
+from coordinator.api.blocking import Coordinator
 from coordinator.errors import (
     BarrierPending,
     ClientReleasing,
@@ -24,10 +25,9 @@ from coordinator.errors import (
     StaleGrant,
     Unavailable,
 )
-from coordinator.flows import Grant
-from coordinator.metrics import LockMetrics
+from coordinator.metrics.families import LockMetrics
+from coordinator.node import Grant
 from coordinator.settings import Settings
-from coordinator.sync import Coordinator
 from coordinator.values import (
     ClientRegistration,
     GracePeriod,

@@ -33,7 +33,7 @@ def _group() -> Callable[[], None]:
 
         Exits 0 when everything happened, 1 when something did not, 5 when there is no Redis to use.
         """
-        from coordinator import demo as show  # noqa: PLC0415  (imports redis: only when needed)
+        from coordinator.demo import story as show  # noqa: PLC0415  (imports redis: only when needed)
         from coordinator.errors import InvalidArgument, Unavailable  # noqa: PLC0415
 
         try:

@@ -9,9 +9,9 @@
      |   +- GraceActive             +- NoGrace                 +- BarrierPending
      |   +- ReclaimRefused          +- ConnectionLimitReached  +- RegistrationRefused
      |   +- ClientReleasing         +- StaleEpoch              +- StaleGrant
-     |   +- LeaseLapsed             +- Fenced
+     |   +- LeaseLapsed             +- Fenced                  +- ClientHeld
+     |   +- ScopeExists
      +- Unavailable                 certainly not executed; says what to do
-     |   +- DataLost                the data in Redis is not what this node was told
      +- OutcomeUnknown              sent, no answer: executed or not
 """
 
@@ -19,6 +19,16 @@ from __future__ import annotations
 
 UNKNOWN = "unknown"
 """Reason of a RegistrationRefused."""
+GRACE_RETRY_SECONDS = 1.0
+"""How often asking again makes sense in a period, which may end early at any time."""
+OVER = {
+    "superseded": "a newer process with this node's name has joined, or did before (superseded)",
+    "evicted": "this node's lease ran out and the others have evicted it (evicted)",
+    "data_lost": "Redis has lost data that this node was told, or has other data (data_lost)",
+    "left": "this node has left the scope (left)",
+}
+"""Why an incarnation is over, in words."""
+WHAT_TO_DO = "this coordinator never grants again; drop all locks in memory and start a new one"
 
 
 class CoordinatorError(Exception):
@@ -48,11 +58,13 @@ class Refused(CoordinatorError):
 class GraceActive(Refused):
     """A new lock must wait for the end of the grace period (RFC 8881, 8.4.2.1: NFS4ERR_GRACE)."""
 
-    def __init__(self, retry_after: float, epoch: int) -> None:
-        """Keep the seconds that remain at the most, and the epoch."""
-        super().__init__(f"grace period {epoch} is active: retry in {retry_after:.1f} s at the latest")
+    def __init__(self, retry_after: float, epoch: int, remaining_seconds: float = 0.0) -> None:
+        """Keep the seconds after which asking again makes sense, the epoch, and the seconds it lasts at the most."""
+        super().__init__(f"grace period {epoch} is active: ask again in {retry_after:.1f} s")
         self.retry_after = retry_after
         self.epoch = epoch
+        self.remaining_seconds = remaining_seconds
+        """Seconds to the end of the period at the latest, as far as is known; 0: not known."""
 
 
 class NoGrace(Refused):
@@ -76,11 +88,16 @@ class BarrierPending(Refused):
 
 
 class ReclaimRefused(Refused):
-    """The client may not reclaim in this period."""
+    """There is nothing that the client may reclaim in this period."""
 
     def __init__(self, reason: str) -> None:
         """Keep why: not_expected or already."""
-        super().__init__(f"the client may not reclaim ({reason}): it must lock anew after the grace period")
+        super().__init__(
+            {
+                "not_expected": "the client had no locks when the period began (not_expected): it must lock anew after it",
+                "already": "the client has its locks here (already): there is nothing to reclaim",
+            }.get(reason, reason)
+        )
         self.reason = reason
 
 
@@ -119,6 +136,19 @@ class ClientReleasing(Refused):
         self.retry_after = retry_after
 
 
+class ClientHeld(Refused):
+    """The client is registered at another node, which has locks for it and has not closed it yet."""
+
+    def __init__(self, home: str, retry_after: float = 1.0) -> None:
+        """Keep the owner that has it, and the seconds after which to ask again."""
+        super().__init__(
+            f"{home} serves the client and has locks for it: ask again in {retry_after} s; if that node is dead or "
+            "hangs, that will be noticed when its lease is over"
+        )
+        self.home = home
+        self.retry_after = retry_after
+
+
 class StaleEpoch(Refused):
     """The epoch meant is not the present one."""
 
@@ -137,11 +167,11 @@ class LeaseLapsed(Refused):
 
 
 class Fenced(Refused):
-    """The incarnation may act no more: superseded, evicted or left."""
+    """This incarnation is over: superseded, evicted, left or data_lost. It never grants again."""
 
     def __init__(self, reason: str) -> None:
         """Keep why."""
-        super().__init__(f"this incarnation is fenced ({reason}): it changes nothing any more")
+        super().__init__(f"{OVER.get(reason, f'this incarnation is over ({reason})')}: {WHAT_TO_DO}")
         self.reason = reason
 
 
@@ -149,9 +179,13 @@ class Unavailable(CoordinatorError):
     """Certainly not executed; the message says what to do."""
 
 
-class DataLost(Unavailable):
-    """Redis does not hold the data this node was told: it fails closed, new locks are refused."""
-
-
 class OutcomeUnknown(CoordinatorError):
     """Sent, but no answer came: it was executed or not. Repeating the same call is safe."""
+
+
+class ScopeExists(Refused):
+    """The scope has data already: it is no new installation."""
+
+    def __init__(self) -> None:
+        """Say what that means."""
+        super().__init__("the scope has data: it is no new installation, and nothing was changed")

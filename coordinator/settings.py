@@ -37,8 +37,6 @@ class Settings:
     max_connections: int = 10_000
     max_connections_per_adapter: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[str, ...] = ("nfs", "smb", "nlm", "nsm")
-    stale_check_seconds: float = 30.0
-    """How often a server should ask `clients.stale`; nothing here does so by itself."""
     namespace: str = "dittofs"
 
     def __post_init__(self) -> None:
@@ -98,9 +96,13 @@ class Settings:
                 f"must be at most half the greatest step of the scope clock, {CLOCK_STEP_MAX_SECONDS}",
             ),
             (
+                # Its worker stops at CLAIM_STOP_FRACTION of it; one step of the scope clock may take 2 s of the rest.
                 "claim_seconds",
-                self.claim_seconds >= 3 * self.heartbeat_seconds,
-                f"must be at least 3 x heartbeat_seconds={self.heartbeat_seconds}",
+                self.claim_seconds >= (1.75 + self.heartbeat_seconds) / 0.85,
+                (
+                    f"must be at least (1.75 + heartbeat_seconds={self.heartbeat_seconds}) / 0.85, so that one step of "
+                    "the scope clock cannot make two nodes run one release"
+                ),
             ),
             ("retention_seconds", self.retention_seconds >= RETENTION_MIN_SECONDS, "must be at least 1"),
             ("namespace", _is_word(self.namespace), "must be 1 to 64 of A-Z a-z 0-9 . _ -"),

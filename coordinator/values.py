@@ -10,6 +10,7 @@ from coordinator import errors
 
 CLIENT_ID_MAX_BYTES = 1024
 TEXT_MAX_BYTES = 256
+CLOSED = "this coordinator is not started or was closed: start() it, or make a new one"
 NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -29,11 +30,15 @@ class Operation(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why a check was refused."""
+    """Why a check was refused. Those from `superseded` on are for good: this incarnation is over."""
 
     GRACE_ACTIVE = "grace_active"
     BARRIER_PENDING = "barrier_pending"
+    JOINING = "joining"
     LEASE_LAPSED = "lease_lapsed"
+    SUPERSEDED = "superseded"
+    EVICTED = "evicted"
+    DATA_LOST = "data_lost"
     CLOSED = "closed"
 
 
@@ -102,20 +107,30 @@ class Verdict:
     retry_after: float
     epoch: int
     provisional: bool = False
+    remaining_seconds: float = 0.0
+    """Seconds to the end of the period at the latest, as far as is known; 0: not known."""
 
     def raise_for_refusal(self) -> None:
-        """Raise GraceActive, BarrierPending, LeaseLapsed or Closed if the answer is no."""
-        if self.allowed:
-            return
-        if self.reason is Reason.GRACE_ACTIVE:
-            raise errors.GraceActive(self.retry_after, self.epoch)
-        if self.reason is Reason.BARRIER_PENDING:
-            raise errors.BarrierPending
-        if self.reason is Reason.CLOSED:
-            msg = "this coordinator is closed: start a new one"
-            raise errors.Closed(msg)
-        msg = "the lease was not renewed in time: new locks and reclaims wait until Redis answers again"
-        raise errors.LeaseLapsed(msg)
+        """Raise GraceActive, BarrierPending, LeaseLapsed, Fenced or Closed if the answer is no."""
+        if not self.allowed and self.reason is not None:
+            raise refusal_of(self.reason, self.retry_after, self.epoch, self.remaining_seconds)
+
+
+def refusal_of(
+    reason: Reason, retry_after: float = 0.0, epoch: int = 0, remaining_seconds: float = 0.0
+) -> errors.CoordinatorError:
+    """Return the error that a reason means."""
+    match reason:
+        case Reason.GRACE_ACTIVE:
+            return errors.GraceActive(retry_after, epoch, remaining_seconds)
+        case Reason.BARRIER_PENDING:
+            return errors.BarrierPending()
+        case Reason.JOINING | Reason.CLOSED:
+            return errors.Closed(CLOSED)
+        case Reason.LEASE_LAPSED:
+            return errors.LeaseLapsed("the lease was not renewed in time: ask again once Redis has answered a renewal")
+        case _:
+            return errors.Fenced(reason.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +145,7 @@ class GraceView:
     remaining_seconds: float
     """Seconds to the deadline; before the period is in force, to its cap; 0 when normal."""
     expected_clients: int
-    """All rights of this epoch, reclaimed included; exact up to 1,000, beyond that an upper bound."""
+    """All rights of this epoch, reclaimed included; exact up to 1,000 reclaimed, beyond that an upper bound."""
     reclaimed_clients: int
     waiting_for: tuple[str, ...]
     """Owners while a barrier is pending, otherwise at most 10 clients that have not reclaimed."""
@@ -160,7 +175,7 @@ class ReclaimOutcome:
     closing: bool
     lifted: bool
     repeated: bool = False
-    """The client had completed in this epoch before."""
+    """The client has its right here already: it had completed before, or never lost it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,27 +196,54 @@ class ClientRegistration:
     owner: str
     generation: int
     state: str
-    """live, deferred or leaving."""
+    """live, yielded, deferred, revoked or leaving."""
+    must_reclaim: bool = False
+    """Its right is on the roster of a grace period: it must reclaim its locks before it locks anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Free what `client_id` holds: up to `generation`, whatever the owner; if none is named, all under `owner`."""
+    """Free everything that `client_id` has locked up to `generation`, whatever the owner; nothing newer."""
 
     client_id: str
-    owner: str | None
-    generation: int | None
+    generation: int
     reason: str
+    """disconnect, revoked, rebooted, forfeited or orphaned."""
     adapter: str
+    """Empty if its registration is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A client of this node is now elsewhere (`registered`), or its old node died (`lost`)."""
+    """A client that was registered at this node is now registered at the owner `to`, with its locks."""
 
     client_id: str
     to: str
-    reason: str
+    """Empty if it is not known: it has left since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Another node has freed everything of `client_id` up to `generation`."""
+
+    client_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraceStarted:
+    """What a start of grace led to."""
+
+    epoch: int | None
+    """The period that was started or joined; None: there is nobody to wait for, nothing was started."""
+    expected: int
+    """Clients that may reclaim now."""
+    live: int
+    """Clients that are served by a member, or have reclaimed."""
+    forfeited: int
+    """Clients whose right has ended: their locks are being freed, or were freed."""
+    bad: tuple[str | bytes, ...]
+    """Ids that break a rule; they were left out."""
 
 
 @dataclass(frozen=True, slots=True)

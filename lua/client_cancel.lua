@@ -1,50 +1,59 @@
--- client_cancel: the clients' deferred disconnects end, as if they reconnected here; nothing to cancel is no error.
--- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
--- ARGV[..] request   str    random per request; the same again is a repeat
--- Returns  a group per client: status, generation, previous owner, registered at, 1 or 2 if it is a holder, what it has
---          left behind, as client_register
--- Status   DATA_LOST | FENCED | LATE | UNKNOWN | NOT_DEFERRED | CANCELLED | OK
--- Retry    safe: a repeat with the same request changes nothing
+-- client_cancel: the clients' deferred disconnects end, or their yields, as if they reconnected here.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> clients:<owner> holders:<owner> members lost due releases events
+-- ARGV[2]  own       int    1: only what is registered here: a home takes back what it yielded and nobody took
+-- ARGV[..] client    bytes  1 to 200 client ids
+-- Returns  a group per client: status, generation, registered at, 1 if it is a holder here, 1 if its right is on a
+--          roster, adapter, ttl. LIVE (it is live here): likewise. MOVED: 0, its owner
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | NOT_DEFERRED | LIVE | CANCELLED | OK
+-- Retry    safe: the repeat is LIVE
 -- Durable  no
--- Cost     O(clients)
+-- Cost     O(clients x lost owners)
 --- @include begin
+--- @include now
 --- @include commit
+--- @include generations
 --- @include reply
 --- @include registration
---- @include next_generation
---- @include attach
---- @include holder_here
-local FIRST, GROUP = 9, 2
+--- @include rights
+--- @include live_on
+local own = ARGV[2] == '1'
+local FIRST = 3
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-
-local moves = {}
-
-local function cancel(client, request)
-  local reg = registration(client)
-  if not reg then return { 'UNKNOWN', 0, '', 0, 0 } end
-  local status = 'CANCELLED'
-  if reg.displaced == request then
-    status = 'NOT_DEFERRED' -- the client has connected elsewhere since
-  elseif reg.request ~= request and reg.state == 'deferred' then
-    attach(scope, client, reg, moves)
-    reg.generation, reg.state, reg.due = next_generation(scope), 'live', 0
-    reg.last_seen, reg.displaced, reg.request = scope.clock, reg.request, request
-    keep_registration(client, reg)
-  elseif reg.request ~= request then
-    status = 'NOT_DEFERRED'
-  end
-  return { status, reg.generation, reg.previous, reg.registered_at, reg.copied and 2 or 1, reg.left }
-end
-
+now(scope)
 commit(scope)
-local clients, answers = {}, {}
-for i = FIRST, #ARGV, GROUP do
-  clients[#clients + 1] = ARGV[i]
-  answers[#answers + 1] = cancel(ARGV[i], ARGV[i + 1])
+
+local clients = {}
+for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
+local generation, moves = generations(scope, #clients), {}
+local roster_of = rights_on_rosters(scope, clients)
+
+local function cancel(client)
+  local reg = registration(client)
+  if not reg then return { 'UNKNOWN' } end
+  local here = reg.owner == scope.owner
+  if not here and (own or reg.state == 'live') then return { 'MOVED', 0, reg.owner } end
+  local holder, status = 0, 'LIVE'
+  if reg.state == 'live' then
+    holder = redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client)
+  elseif reg.state == 'deferred' or (reg.state == 'yielded' and here) then
+    generation = generation + 1
+    local home = here or redis.call('ZSCORE', prefix .. 'members', reg.owner) ~= false
+    holder = live_on(scope, client, reg, generation, home, moves)
+    local record = prefix .. 'client:' .. client
+    redis.call('HSET', record, 'owner', scope.owner, 'generation', int(generation), 'seen', int(scope.clock))
+    redis.call('HDEL', record, 'state', 'due', 'admitted')
+    redis.call('PERSIST', record)
+    reg.generation, status = generation, 'CANCELLED'
+  else
+    return { 'NOT_DEFERRED' }
+  end
+  return { status, reg.generation, tonumber(reg.since), holder, roster_of[client] and 1 or 0, reg.adapter, reg.ttl }
 end
-attach_all(scope, moves)
-holder_here(scope, clients, answers)
-keep_generations(scope)
+
+local answers = {}
+for i, client in ipairs(clients) do answers[i] = cancel(client) end
+note_moves(scope, moves)
 return reply(scope, 'OK', unpack(answers))

@@ -1,33 +1,40 @@
 -- client_hold: the clients have their first lock or lease here. Durable before the first lock is answered.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> holders:<owner> lost
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration under which the lock is granted
--- Returns  a status per client
--- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | HELD | OK
+-- Returns  a status per client. GRACE: its right is on a roster, and it must reclaim before it locks anew
+-- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | GRACE | HOLDS | OK
 -- Retry    safe: a repeat changes nothing
 -- Durable  hold
--- Cost     O(clients)
+-- Cost     O(clients), in a period x lost owners
 --- @include begin
 --- @include commit
 --- @include reply
---- @include registration
-local FIRST, GROUP = 9, 2
+--- @include rights
+local FIRST, GROUP = 2, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-
 commit(scope)
-local answers, held = {}, {}
-for i = FIRST, #ARGV, GROUP do
-  local reg, status = registration(ARGV[i]), 'HELD'
-  if not reg or reg.state ~= 'live' then
+
+local clients, answers, held = {}, {}, {}
+for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
+local roster_of = rights_on_rosters(scope, clients)
+for i, client in ipairs(clients) do
+  local generation = ARGV[FIRST + GROUP * i - 1]
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'state')
+  local status = 'HOLDS'
+  if not reg[1] or reg[3] then
     status = 'UNKNOWN'
-  elseif reg.owner ~= scope.owner or reg.generation ~= tonumber(ARGV[i + 1]) then
+  elseif reg[1] ~= scope.owner or reg[2] ~= generation then
     status = 'MOVED'
+  elseif roster_of[client] then
+    status = 'GRACE'
   else
-    held[#held + 1] = ARGV[i]
-    if reg.copied then redis.call('HSET', derived('client', ARGV[i]), 'copied', '') end
+    held[#held + 1], held[#held + 2] = client, generation
   end
-  answers[#answers + 1] = status
+  answers[i] = status
 end
-if #held > 0 then redis.call('SADD', derived('holders', scope.owner), unpack(held)) end
+if #held > 0 then redis.call('HSET', prefix .. 'holders:' .. scope.owner, unpack(held)) end
 return reply(scope, 'OK', unpack(answers))

@@ -1,91 +1,149 @@
 -- client_register: the clients are connected here, with a new generation each.
--- ARGV[..] client    bytes  client id            (a group of eight for each of 1 to 200 clients)
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> clients:<owner> holders:<owner> wanted:<owner> adapter:<name> members
+--          lost open due releases ended grace events orphans reclaimed forfeited
+-- ARGV[2]  repeated  int    1: an earlier attempt of this very call got no answer
+-- ARGV[..] client    bytes  client id            (a group of seven for each of 1 to 200 clients)
 -- ARGV[..] adapter   str    the place it occupies
 -- ARGV[..] limit     int    places of that adapter
 -- ARGV[..] addr      bytes  remote address, for people
 -- ARGV[..] ttl       int    ms that a disconnect waits
 -- ARGV[..] verifier  bytes  changes when the client reboots; empty: not known
 -- ARGV[..] principal bytes  who it is; empty: not known
--- ARGV[..] request   str    random per request; the same again is a repeat
--- Returns  a group per client: status, generation (or ms until a retry), previous owner, registered at, 1 if it is a
---          holder, 2 if that is an older right which the first lock here must confirm; then what it has left behind, as
---          owner=generation
--- Status   DATA_LOST | FENCED | LATE | MOVED | ADAPTER | PRINCIPAL | RELEASING | LIMIT | REGISTERED | OK
--- Retry    safe: a repeat with the same request changes nothing; MOVED if the client has connected elsewhere since
+-- Returns  a group per client: status, generation, registered at, 1 if it is a holder here, 1 if its right is on a
+--          roster and must be reclaimed. HELD: 0, its home. RELEASING: ms until a retry. LIMIT: limit, adapter
+-- Status   DATA_LOST | FENCED | LATE | MOVED | ADAPTER | PRINCIPAL | RELEASING | HELD | LIMIT | REGISTERED | OK
+-- Retry    safe: a repeat gives another generation, and is MOVED if the client has connected elsewhere since
 -- Durable  no
--- Cost     O(clients); of those that rebooted x (members + lost owners)
+-- Cost     O(clients x lost owners)
 --- @include begin
+--- @include now
 --- @include commit
+--- @include generations
 --- @include reply
---- @include advance
 --- @include registration
---- @include next_generation
---- @include attach
---- @include end_right
---- @include holder_here
-local FIRST, GROUP = 9, 8
+--- @include rights
+--- @include release
+--- @include want
+--- @include live_on
+--- @include advance
+local repeated = ARGV[2] == '1'
+local FIRST, GROUP = 3, 7
+local RETRY_MS = 20
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
+now(scope)
+commit(scope)
 
+local clients = {}
+for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
+local generation = generations(scope, #clients)
+local wanted_here = prefix .. 'wanted:' .. scope.owner
+local gone = repeated and redis.call('HMGET', wanted_here, unpack(clients)) or {}
+local roster_of = rights_on_rosters(scope, clients)
+local members = {} -- owner -> whether it is a member, looked up once
+local taken = {} -- places by adapter, counted once
+local wanted, moves, rebooted = {}, {}, {}
+
+local function is_member(owner)
+  if members[owner] == nil then
+    members[owner] = owner == scope.owner or redis.call('ZSCORE', prefix .. 'members', owner) ~= false
+  end
+  return members[owner]
+end
+
+local function ask_home(owner, client, word)
+  wanted[owner] = wanted[owner] or {}
+  table.insert(wanted[owner], client)
+  table.insert(wanted[owner], word)
+end
+
+-- Whether the client may be taken from another member at once; else that is asked to close it first.
+local function is_free(client, reg)
+  if reg.state ~= 'live' or reg.owner == scope.owner or not is_member(reg.owner) then return true end
+  local admitted = false
+  if scope.active and reg.admitted ~= '0' then
+    read_view(scope)
+    admitted = tonumber(reg.admitted) == scope.epoch
+  end
+  if admitted or redis.call('HEXISTS', prefix .. 'holders:' .. reg.owner, client) == 1 then
+    ask_home(reg.owner, client, 'yield')
+    return false
+  end
+  ask_home(reg.owner, client, 'gone')
+  return true
+end
+
+-- ms until the release that this registration ended with is done; 0: there is none under way.
 local function releasing(client, reg)
-  if reg.state == 'live' then return 0 end
-  local name = release.name(reg.owner, int(reg.generation), client)
-  local entry = release.get(name)
-  if not entry or not entry.claimed then return 0 end
-  return math.max(1, tonumber(redis.call('ZSCORE', key.due, name)) - scope.clock)
+  if reg.state == 'live' or reg.state == 'yielded' then return 0 end
+  if reg.state == 'revoked' and reg.owner ~= scope.owner and is_member(reg.owner) then return RETRY_MS end
+  local entry = release.get_all({ client })[1]
+  if not entry or not entry.claimed or reg.generation > entry.upto then return 0 end
+  return math.max(1, tonumber(redis.call('ZSCORE', prefix .. 'due', client)) - scope.clock)
 end
 
-local function registered(reg)
-  return { 'REGISTERED', reg.generation, reg.previous, reg.registered_at, reg.copied and 2 or 1, reg.left }
+local function reboot(client, reg)
+  if is_member(reg.owner) then redis.call('HDEL', prefix .. 'holders:' .. reg.owner, client) end
+  if roster_of[client] then
+    redis.call('HDEL', prefix .. 'holders:' .. roster_of[client], client)
+    roster_of[client] = nil
+  end
+  rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'rebooted', at = scope.clock }
 end
 
-local moves, taken = {}, {} -- taken: places by adapter, counted once per call
-local held = {} -- holders here, of whose registration there may be no record any more
-
-local function register(client, adapter, limit, addr, ttl, verifier, principal, request)
+local function register(client, adapter, limit, addr, ttl, verifier, principal, was_taken)
   local reg = registration(client)
+  local since, holder = int(scope.clock), 0
   if reg then
-    if reg.request == request and reg.owner == scope.owner then return registered(reg) end
-    if reg.displaced == request then return { 'MOVED', 0, '', 0, 0 } end
-    if reg.adapter ~= adapter then return { 'ADAPTER', 0, reg.adapter, 0, 0 } end
-    if reg.principal ~= '' and reg.principal ~= principal then return { 'PRINCIPAL', 0, '', 0, 0 } end
+    if was_taken and reg.owner ~= scope.owner then return { 'MOVED' } end
+    if reg.adapter ~= adapter then return { 'ADAPTER' } end
+    if reg.principal ~= '' and reg.principal ~= principal then return { 'PRINCIPAL' } end
     local wait = releasing(client, reg)
-    if wait > 0 then return { 'RELEASING', wait, '', 0, 0 } end
+    if wait > 0 then return { 'RELEASING', wait } end
+    if not is_free(client, reg) then return { 'HELD', 0, reg.owner } end
   else -- one that is registered has its place
-    local places = derived('adapter', adapter)
+    local places = prefix .. 'adapter:' .. adapter
     taken[adapter] = taken[adapter] or redis.call('SCARD', places)
     if taken[adapter] >= limit and redis.call('SISMEMBER', places, client) == 0 then
-      return { 'LIMIT', limit, adapter, 0, 0 }
+      return { 'LIMIT', tonumber(limit), adapter }
     end
     taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
+    redis.call('SADD', prefix .. 'clients:' .. scope.owner, client)
   end
-
-  if reg and reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
-    end_right(scope, client, reg, 'rebooted') -- what it held before its reboot is nobody's any more
-    event(scope, 'due', 'client', client)
+  generation = generation + 1
+  local record = prefix .. 'client:' .. client
+  if reg then
+    if reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
+      reboot(client, reg) -- what it held before its reboot is nobody's any more
+    elseif reg.state == 'revoked' then -- closed by its home, which asks, or gone
+      rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
+    end
+    holder = live_on(scope, client, reg, generation, is_member(reg.owner), moves)
+    since = reg.since
+    if verifier == '' then verifier = reg.verifier end
+    redis.call('DEL', record)
   end
-  reg = reg or { owner = scope.owner, adapter = adapter, previous = '', registered_at = scope.clock, verifier = '',
-    state = 'live', left = '', copied = held[client] and 0 }
-  attach(scope, client, reg, moves)
-  if verifier ~= '' then reg.verifier = verifier end
-  reg.generation, reg.state, reg.due, reg.ttl = next_generation(scope), 'live', 0, ttl
-  reg.remote_addr, reg.principal, reg.last_seen = addr, principal, scope.clock
-  reg.displaced, reg.request = reg.request or '', request
-  keep_registration(client, reg)
-  return registered(reg)
+  redis.call('HSET', record, 'owner', scope.owner, 'generation', int(generation), 'adapter', adapter, 'ttl', ttl,
+    'addr', addr, 'since', since, 'seen', int(scope.clock))
+  if verifier ~= '' then redis.call('HSET', record, 'verifier', verifier) end
+  if principal ~= '' then redis.call('HSET', record, 'principal', principal) end
+  return { 'REGISTERED', generation, tonumber(since), holder, roster_of[client] and 1 or 0 }
 end
 
-commit(scope)
-local clients, answers = {}, {}
-for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-held = held_under(clients, { scope.owner })
+local answers = {}
 for i = FIRST, #ARGV, GROUP do
-  answers[#answers + 1] = register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4],
-    ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+  local number = #answers + 1
+  answers[number] = register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
+    ARGV[i + 6], gone[number])
 end
-attach_all(scope, moves)
-holder_here(scope, clients, answers)
-keep_generations(scope)
-advance(scope, false)
+redis.call('HDEL', wanted_here, unpack(clients))
+want(scope, wanted)
+note_moves(scope, moves)
+if #rebooted > 0 then
+  release.enqueue_all(rebooted)
+  event(scope, 'due')
+  advance(scope)
+end
 return reply(scope, 'OK', unpack(answers))

@@ -1,49 +1,57 @@
--- client_revoke: the client's right to its locks ends now, whoever serves it; they are due for release.
--- ARGV[9]  client    bytes  client id
--- ARGV[10] request   str    random per request; the same again is a repeat
+-- client_revoke: the client's right to its locks ends now, whoever serves it. Its locks are due when nobody can confirm
+-- one more: at once, or when its home has closed it (client_yield) or is a member no more.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> holders:<owner> wanted:<owner> members lost due releases grace open
+--          reclaimed orphans ended events
+-- ARGV[2]  client    bytes  client id
 -- Returns  owner of its registration (empty: none), its generation
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | REVOKED
--- Retry    safe: a repeat with the same request changes nothing
+-- Retry    safe: a repeat changes nothing more
 -- Durable  revoke
 -- Cost     O(members + lost owners)
 --- @include begin
+--- @include now
 --- @include commit
 --- @include reply
---- @include advance
 --- @include registration
---- @include next_generation
---- @include held_under
---- @include roster_leave
---- @include end_right
---- @include closing
-local client, request = ARGV[9], ARGV[10]
+--- @include rights
+--- @include release
+--- @include waiting_home
+--- @include want
+--- @include advance
+local client = ARGV[2]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
+now(scope)
 local reg = registration(client)
-if not reg and not held_under({ client }, redis.call('SMEMBERS', key.lost))[client] then
-  if redis.call('HEXISTS', key.ending, client) == 1 then return reply(scope, 'REVOKED', '', 0) end -- a repeat
+local owner_of, generation_of = rights_on_rosters(scope, { client })
+if not owner_of[client] then
+  owner_of, generation_of = rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))
+end
+local right = owner_of[client]
+if not reg and not right then
+  if release.get_all({ client })[1] then return reply(scope, 'REVOKED', '', 0) end -- a repeat
   return reply(scope, 'UNKNOWN')
 end
-if redis.call('HGET', derived('client', client), 'revoke') == request then
-  return reply(scope, 'REVOKED', reg.owner, reg.generation) -- a repeat, whoever serves it by now
-end
+if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKED', reg.owner, reg.generation) end
 
 commit(scope)
-local owner, generation
+keep_clock(scope)
+if right then redis.call('HDEL', prefix .. 'holders:' .. right, client) end
+local owner, upto, wanted = '', right and generation_of[client] or 0, {}
 if reg then
-  owner, generation = reg.owner, reg.generation
-  end_right(scope, client, reg, 'revoked')
-  if owner ~= scope.owner and reg.state == 'live' and redis.call('ZSCORE', key.members, owner) then
-    must_close(owner, { client, int(generation) })
+  owner, upto = reg.owner, math.max(upto, reg.generation)
+  local is_served = reg.state == 'live' or reg.state == 'revoked'
+  reg.state = 'leaving'
+  if is_served and owner ~= scope.owner and redis.call('ZSCORE', prefix .. 'members', owner) then
+    reg.state, wanted[owner] = 'revoked', { client, 'revoke' }
   end
-  redis.call('HSET', derived('client', client), 'state', 'leaving', 'revoke', request)
-else
-  owner, generation = '', next_generation(scope)
-  keep_generations(scope)
-  roster_leave({ client })
-  release.enqueue(release.name('', int(generation), client), client, scope.clock, 'revoked')
+  redis.call('HSET', prefix .. 'client:' .. client, 'state', reg.state)
 end
-event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', int(generation))
-advance(scope, false)
-return reply(scope, 'REVOKED', owner, generation)
+release.enqueue_all({ { client = client, upto = upto, reason = 'revoked',
+  at = math.max(scope.clock, waiting_home(reg)) } })
+want(scope, wanted)
+event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', int(upto))
+advance(scope)
+return reply(scope, 'REVOKED', owner, upto)

@@ -1,4 +1,6 @@
--- client_touch: the clients were seen now.
+-- client_touch: the clients were seen now. The canary does not count it: losing it loses nothing.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id>
 -- ARGV[..] client    bytes  1 to 200 client ids
 -- Returns  a status per client
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | TOUCHED | OK
@@ -6,24 +8,24 @@
 -- Durable  no
 -- Cost     O(clients)
 --- @include begin
---- @include commit
+--- @include now
 --- @include reply
---- @include registration
-local FIRST = 9
+local FIRST = 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-
-commit(scope)
+now(scope)
+keep_clock(scope)
 local answers = {}
 for i = FIRST, #ARGV do
-  local reg, status = registration(ARGV[i]), 'TOUCHED'
-  if not reg then
+  local record = prefix .. 'client:' .. ARGV[i]
+  local owner, status = redis.call('HGET', record, 'owner'), 'TOUCHED'
+  if not owner then
     status = 'UNKNOWN'
-  elseif reg.owner ~= scope.owner then
+  elseif owner ~= scope.owner then
     status = 'MOVED'
   else
-    redis.call('HSET', derived('client', ARGV[i]), 'last_seen', int(scope.clock))
+    redis.call('HSET', record, 'seen', int(scope.clock))
   end
   answers[#answers + 1] = status
 end

@@ -1,77 +1,95 @@
 -- client_unregister: the clients are gone from here: due after their TTL, at once if it is 0.
--- ARGV[9]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> holders:<owner> members lost due releases
+-- ARGV[2]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
+-- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
 -- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token of the claim or empty
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
--- Cost     O(clients x (members + lost owners))
+-- Cost     O(clients x lost owners)
 --- @include begin
+--- @include now
 --- @include commit
 --- @include reply
---- @include advance
 --- @include registration
---- @include claim_releases
---- @include closing
-local claim_ms = tonumber(ARGV[9])
-local FIRST, GROUP = 10, 2
+--- @include rights
+--- @include release
+local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
+local FIRST, GROUP = 4, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
+now(scope)
+commit(scope)
+keep_clock(scope)
 
-local clients, due, queued, items = {}, {}, {}, {} -- queued, items: what was made due, or deferred, by this call
+local clients = {}
+for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
+local roster_of = rights_on_rosters(scope, clients)
+local answers, queued, leaving = {}, {}, {}
 
--- Answers, and the release that the disconnect is.
+-- Answers, and the registration if it is over. A client whose right is on a roster has not given that up: its
+-- disconnect waits for the end of the period at the least.
 local function unregister(client, generation)
   local reg = registration(client)
-  if not reg then return { 'UNKNOWN', 0, 0, '', '' } end
+  if not reg then return { 'UNKNOWN' } end
   if reg.owner ~= scope.owner or (generation > 0 and generation ~= reg.generation) then
-    if reg.owner ~= scope.owner then redis.call('SREM', derived('holders', scope.owner), client) end
-    return { 'MOVED', 0, reg.generation, '', '' }
+    return { 'MOVED', 0, reg.generation }
   end
-  local name = release.name(reg.owner, int(reg.generation), client)
-  if reg.state == 'live' then
+  if reg.state == 'live' or reg.state == 'yielded' then
     reg.state, reg.due = 'leaving', scope.clock + reg.ttl
-    if reg.ttl > 0 then
-      reg.state = 'deferred'
-      redis.call('PEXPIRE', derived('client', client), int(reg.ttl + scope.retention))
+    if roster_of[client] then
+      read_view(scope)
+      reg.due = math.max(reg.due, scope.cap)
     end
-    redis.call('HSET', derived('client', client), 'state', reg.state, 'due', int(reg.due))
-    queued[#queued + 1], items[#items + 1] = name, { client = client, at = reg.due, reason = 'disconnect' }
+    local record = prefix .. 'client:' .. client
+    if reg.due > scope.clock then
+      reg.state = 'deferred'
+      redis.call('PEXPIRE', record, int(reg.due - scope.clock + retention))
+    end
+    redis.call('HSET', record, 'state', reg.state, 'due', int(reg.due))
+    queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = reg.due }
+  elseif reg.state == 'revoked' then -- its home, which is the caller, has closed it
+    reg.state, reg.due = 'leaving', scope.clock
+    redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', int(scope.clock))
+    queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
   end
-  clients[#clients + 1], due[#due + 1] = client, name
   return { 'DUE', reg.due, reg.generation, reg.adapter, '' }, reg
 end
 
-commit(scope)
-local answers, leaving, claims, claiming = {}, {}, {}, {}
 for i = FIRST, #ARGV, GROUP do
   local answer, reg = unregister(ARGV[i], tonumber(ARGV[i + 1]))
   answers[#answers + 1] = answer
-  if reg then leaving[#leaving + 1] = { answer = answer, reg = reg } end
+  if reg and reg.state == 'leaving' then leaving[#leaving + 1] = { client = ARGV[i], reg = reg, answer = answer } end
 end
-release.enqueue_all(queued, items)
-local open = may_confirm(scope, clients)
-for i, entry in ipairs(release.get_all(due)) do
-  local name, reg = due[i], leaving[i].reg
-  if claim_ms == 0 or not entry then
-    leaving[i].claim = nil
-  elseif entry.claimed and entry.claimant == scope.owner then
-    leaving[i].answer[5] = entry.token
-    redis.call('ZADD', key.due, int(scope.clock + claim_ms), name) -- answered again, it lasts as long as a new one
-  elseif not entry.claimed and reg.ttl == 0 and not open[clients[i]] then
-    if not claiming[name] then
-      claiming[name] = release.parse(name)
-      claiming[name].entry, claiming[name].reg = entry, reg
-      claims[#claims + 1] = claiming[name]
+release.enqueue_all(queued)
+
+-- What is due at once is claimed for the caller, or was before and is answered again.
+if claim_ms > 0 and #leaving > 0 then
+  local due, claims, seen = {}, {}, {}
+  for i, one in ipairs(leaving) do due[i] = one.client end
+  local owner_of = rights_under(due, { scope.owner })
+  for i, entry in ipairs(release.get_all(due)) do
+    local one = leaving[i]
+    if not entry or one.reg.generation > entry.upto then
+      one.claim = nil -- another release is under way; its acknowledgement arms this one
+    elseif entry.claimed and entry.claimant == scope.owner then
+      one.answer[5] = entry.token
+      redis.call('ZADD', prefix .. 'due', int(scope.clock + claim_ms), one.client) -- it lasts as long as a new one
+    elseif not entry.claimed then
+      if not seen[one.client] then
+        one.entry, one.right = entry, owner_of[one.client]
+        seen[one.client], claims[#claims + 1] = one, one
+      end
+      one.claim = seen[one.client]
     end
-    leaving[i].claim = claiming[name]
+  end
+  release.claim_all(scope, claims, claim_ms)
+  for _, one in ipairs(leaving) do
+    if one.claim then one.answer[5] = one.claim.token end
   end
 end
-claim_releases(scope, claims, claim_ms)
-for _, one in ipairs(leaving) do
-  if one.claim then one.answer[5] = one.claim.token end
-end
-advance(scope, false)
 return reply(scope, 'OK', unpack(answers))

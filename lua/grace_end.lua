@@ -1,29 +1,35 @@
 -- grace_end: the operator ends the period; rights that were not used are forfeited.
--- ARGV[9]  epoch     int    the epoch meant; 0: whichever is active
--- ARGV[10] reason    str    for people
--- ARGV[11] tight     int    1: the caller holds its view tightened until this very reply
--- ARGV[12] request   str    random per request; the same again is a repeat
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> holders:<owner> members lost open grace reclaimed orphans ended events
+-- ARGV[2]  epoch     int    the epoch meant; 0: whichever is active
+-- ARGV[3]  reason    str    for people
+-- ARGV[4]  repeated  int    1: an earlier attempt of this very call got no answer
 -- Returns  nothing
 -- Status   DATA_LOST | FENCED | LATE | STALE_EPOCH | NOT_ACTIVE | ENDED
--- Retry    safe: a repeat answers the same
+-- Retry    safe: a repeat that names the epoch is ENDED when that is over
 -- Durable  no
 -- Cost     O(members + lost owners)
 --- @include begin
+--- @include now
 --- @include commit
 --- @include reply
 --- @include advance
-local epoch, reason, tight, request = tonumber(ARGV[9]), ARGV[10], ARGV[11] == '1', ARGV[12]
+local epoch, reason, repeated = tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-if redis.call('HGET', key.grace, 'end_request') == request then return reply(scope, 'ENDED') end
+now(scope)
+read_view(scope)
 if epoch > 0 and epoch ~= scope.epoch then return reply(scope, 'STALE_EPOCH') end
-if scope.state ~= 'active' then return reply(scope, 'NOT_ACTIVE') end
+if not scope.active then return reply(scope, repeated and epoch > 0 and 'ENDED' or 'NOT_ACTIVE') end
 
 commit(scope)
-scope.forced = true
-scope.reclaim_until = scope.clock
-redis.call('HSET', key.grace, 'reclaim_until', int(scope.clock), 'end_request', request, 'end_reason', reason)
-event(scope, 'end', 'reason', reason)
-advance(scope, tight)
+keep_clock(scope)
+if not scope.closing then
+  scope.forced, scope.reclaim_until = true, scope.clock
+  keep_view(scope)
+  event(scope, 'end', 'reason', reason)
+  redis.call('HSET', prefix .. 'grace', 'end_reason', reason)
+  advance(scope)
+end
 return reply(scope, 'ENDED')

@@ -1,77 +1,118 @@
--- grace_start: the caller brings the clients of a roster of its own, found in its lock store; starts grace or joins it.
--- ARGV[9]  node      str    the caller's node name; the roster is <node>:restored:<epoch>
--- ARGV[10] more      int    1: further calls follow, the roster stays open
--- ARGV[11] if_empty  str    wait or skip: what a complete roster without clients means
--- ARGV[12] reason    str    for people
--- ARGV[13] tight     int    1: the caller holds its view tightened until this very reply
--- ARGV[14] request   str    random per request; the same again is a repeat
+-- grace_start: the caller brings the clients that it finds in its lock store, on a roster of its own. First it opens
+-- the roster (no epoch, no clients), then it reads its store, then it brings the clients; the last call completes the
+-- roster. A period starts with the first client that is added. In a normal scope a roster that adds nobody changes
+-- nothing. An earlier incarnation of the caller's node that is superseded and has rights is waited for by this period.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> holders:<owner> members lost open grace reclaimed forfeited ended releases
+--          orphans events
+-- ARGV[2]  node      str    the caller's node name
+-- ARGV[3]  epoch     int    that of the roster that was opened; 0: open it
+-- ARGV[4]  more      int    1: further calls follow, the roster stays open
+-- ARGV[5]  if_empty  str    wait or skip: what a roster on which no client was asked for means
+-- ARGV[6]  reason    str    for people
 -- ARGV[..] client    bytes  0 to 200 client ids
--- Returns  for LATER the ms after which to ask again, else the roster, then a word per client (EXPECTED, LIVE,
---          FORFEITED)
--- Status   DATA_LOST | FENCED | LATE | LATER | STARTED
--- Retry    safe: a repeat with the same request changes nothing, after the lift too
+-- Returns  for LATER the ms after which to ask again; else the epoch (0: none was started), then a word per client
+--          (EXPECTED, LIVE, FORFEITED). STALE_EPOCH: the roster is not open any more: open it and read the store again
+-- Status   DATA_LOST | FENCED | LATE | LATER | STALE_EPOCH | STARTED
+-- Retry    safe: a repeat adds nothing; that of the last call is STALE_EPOCH
 -- Durable  no
--- Cost     O(clients x (members + lost owners))
+-- Cost     O(clients x (members + lost owners + orphans))
 --- @include begin
+--- @include now
 --- @include commit
+--- @include generations
 --- @include reply
---- @include advance
+--- @include registration
+--- @include rights
+--- @include release
+--- @include restored
 --- @include start_later
 --- @include start_period
---- @include held_under
---- @include next_generation
-local node, more, if_empty, reason, tight = ARGV[9], ARGV[10] == '1', ARGV[11], ARGV[12], ARGV[13] == '1'
-local request = ARGV[14]
-local FIRST = 15
+--- @include advance
+local node, epoch, more, if_empty, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
+local FIRST = 7
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-local mine = derived('node', scope.owner)
-if redis.call('HGET', mine, 'start_request') == request then return reply(scope, 'STARTED', '') end
-local epoch = scope.epoch
-if scope.state ~= 'active' then epoch = epoch + 1 end
-local roster = node .. ':restored:' .. int(epoch)
-local known = redis.call('SISMEMBER', key.lost, roster) == 1
-local later = start_later(scope, scope.grace_ms)
-if scope.state == 'active' and known and scope.r2 == 0 then later = 0 end
+now(scope)
+read_view(scope)
+local present = scope.active and scope.epoch or scope.epoch + 1
+local roster = roster_of(node, present)
+local figures = redis.call('HMGET', prefix .. 'node:' .. scope.owner, 'grace', 'lease', 'margin')
+local length, bound = tonumber(figures[1]), 2 * tonumber(figures[2]) + tonumber(figures[3])
+local is_open = epoch == present and redis.call('SISMEMBER', prefix .. 'open', roster) == 1
+if epoch > 0 and not is_open then return reply(scope, 'STALE_EPOCH') end
+local known = redis.call('SISMEMBER', prefix .. 'lost', roster) == 1
+local later = start_later(scope, length)
+if known and not scope.closing then later = 0 end
 if later > 0 then return reply(scope, 'LATER', later) end
 
 commit(scope)
-redis.call('HSET', mine, 'start_request', request)
--- Open before it starts: an empty period must not be taken for one that nobody is left in.
-redis.call('SADD', key.open, roster)
-start_period(scope, roster, scope.grace_ms, 2 * scope.lease + scope.margin, reason)
+local record = prefix .. 'node:' .. roster
+if epoch == 0 then
+  -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it.
+  local start = generations(scope, 1)
+  redis.call('HSETNX', record, 'generation', int(start))
+  redis.call('SADD', prefix .. 'open', roster)
+  redis.call('SADD', prefix .. 'ended', '') -- no client's id: the set is there from now on
+  return reply(scope, 'STARTED', present)
+end
+keep_clock(scope)
+
 local clients, words, added = {}, {}, {}
 for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
+local superseded, others, waits = {}, {}, false
+for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
+  if owner ~= scope.owner and string.match(owner, '^(.*):%d+$') == node then
+    superseded[#superseded + 1] = owner
+    waits = waits or redis.call('HLEN', prefix .. 'holders:' .. owner) > 0
+  else
+    others[#others + 1] = owner
+  end
+end
 if #clients > 0 then
-  local live = held_under(clients, redis.call('ZRANGE', key.members, 0, -1))
-  local undrained = held_under(clients, redis.call('SMEMBERS', key.orphans))
-  local expected = held_under(clients, redis.call('SMEMBERS', key.lost))
-  local reclaimed = redis.call('SMISMEMBER', key.reclaimed, unpack(clients))
-  local ending = redis.call('HMGET', key.ending, unpack(clients))
+  local start = tonumber(redis.call('HGET', record, 'generation'))
+  local live = rights_under(clients, others)
+  local expected = rights_on_rosters(scope, clients)
+  local own = rights_under(clients, superseded)
+  local undrained = rights_under(clients, redis.call('SMEMBERS', prefix .. 'orphans')) -- drained at once
+  local reclaimed = scope.active and redis.call('SMISMEMBER', prefix .. 'reclaimed', unpack(clients)) or {}
+  local ended = redis.call('SMISMEMBER', prefix .. 'ended', unpack(clients))
+  local releases = release.get_all(clients)
   for i, client in ipairs(clients) do
-    if reclaimed[i] == 1 or live[client] then
+    if expected[client] or own[client] then
+      words[i] = 'EXPECTED'
+    elseif live[client] or reclaimed[i] == 1 then
       words[i] = 'LIVE'
-    elseif ending[i] or undrained[client] then
+    elseif ended[i] == 1 or releases[i] or undrained[client] then
       words[i] = 'FORFEITED'
     else
-      if not expected[client] then added[#added + 1] = client end
+      local reg = registration(client)
+      local upto = reg and math.min(start, reg.generation - 1) or start
+      added[#added + 1], added[#added + 2] = client, int(upto)
       words[i] = 'EXPECTED'
     end
   end
-  if #added > 0 then redis.call('SADD', derived('holders', roster), unpack(added)) end
+  redis.call('HSET', record, 'asked', 1)
 end
-local record = derived('node', roster)
-if redis.call('EXISTS', record) == 0 then
-  -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it. The record
-  -- stays until orphan_drain has done so.
-  redis.call('HSET', record, 'generation', int(next_generation(scope)))
-  keep_generations(scope)
+if #added > 0 then
+  start_period(scope, roster, length, bound, reason)
+  redis.call('HSET', prefix .. 'holders:' .. roster, unpack(added))
 end
-if #clients > 0 then redis.call('HSET', record, 'asked', 1) end
 if not more then
-  if redis.call('HEXISTS', record, 'asked') == 0 and if_empty == 'wait' then redis.call('SADD', key.open, 'wait') end
-  redis.call('SREM', key.open, roster)
+  if redis.call('HEXISTS', record, 'asked') == 0 and if_empty == 'wait' then
+    start_period(scope, roster, length, bound, reason)
+    redis.call('SADD', prefix .. 'open', 'wait')
+  end
+  if waits then -- not lost before its lease is over: until then no early exit
+    start_period(scope, roster, length, bound, reason)
+    for _, owner in ipairs(superseded) do redis.call('SADD', prefix .. 'open', owner) end
+  end
+  if redis.call('SISMEMBER', prefix .. 'lost', roster) == 1 then
+    close_roster(roster)
+  else
+    forget_roster(roster)
+  end
 end
-advance(scope, tight)
-return reply(scope, 'STARTED', roster, unpack(words))
+advance(scope)
+return reply(scope, 'STARTED', scope.active and scope.epoch or 0, unpack(words))

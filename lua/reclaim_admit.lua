@@ -1,25 +1,30 @@
 -- reclaim_admit: may this client, registered here, reclaim here now?
--- ARGV[9]  client    bytes  client id
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> holders:<owner> members lost grace
+-- ARGV[2]  client    bytes  client id
 -- Returns  for BARRIER whom the period waits for
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | BARRIER | ALREADY | NOT_EXPECTED | NO_GRACE | ADMITTED
--- Retry    safe: changes nothing
+-- Retry    safe: a repeat changes nothing
 -- Durable  no
 -- Cost     O(members + lost owners)
 --- @include begin
+--- @include now
+--- @include commit
 --- @include reply
+--- @include rights
 --- @include reclaim_refusal
 --- @include waiting_for
-local client = ARGV[9]
+local client = ARGV[2]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-local stands = standing(scope.owner, { client })
-refusal = reclaim_refusal(scope, client, stands, true)
-if refusal == 'BARRIER' then
-  local barrier = scope.r1
-  if scope.r2 > 0 then barrier = scope.r2 end
-  local waiting = waiting_for(scope, barrier)
-  if #waiting == 0 then waiting = { stands.elsewhere[client] } end
-  return reply(scope, refusal, waiting)
-end
-return reply(scope, refusal or 'ADMITTED')
+now(scope)
+local here = redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client) == 1
+refusal = reclaim_refusal(scope, client, here, rights_on_rosters(scope, { client })[client], true)
+if refusal == 'BARRIER' then return reply(scope, refusal, pending(scope)) end
+if refusal then return reply(scope, refusal) end
+
+commit(scope)
+-- From now on it may have locks here: no other node takes it before this one has closed it.
+redis.call('HSET', prefix .. 'client:' .. client, 'admitted', int(scope.epoch))
+return reply(scope, 'ADMITTED')

@@ -1,45 +1,51 @@
--- reclaim_complete: the clients have all their locks back, here.
--- ARGV[9]  idle      int    1: nothing else is being reclaimed here and the view is held closed until this very reply
+-- reclaim_complete: the clients have all their locks back, here: their rights move from the rosters to this owner, up
+-- to their present generations. Valid until the lift; needs no admission.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> holders:<owner> members lost open grace reclaimed orphans ended events
 -- ARGV[..] client    bytes  1 to 200 client ids
--- Returns  rights that remain, 1 if this call lifted the period, then a status per client
+-- Returns  rights that remain on the rosters, then a status per client; last, for BARRIER, whom the period waits for
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | BARRIER | ALREADY | NOT_EXPECTED | NO_GRACE | COMPLETED | OK
 -- Retry    safe: the repeat is ALREADY, which is a success, after the lift too
 -- Durable  no
--- Cost     O(clients x (members + lost owners))
+-- Cost     O(clients x lost owners + members)
 --- @include begin
+--- @include now
 --- @include commit
 --- @include reply
---- @include advance
+--- @include rights
 --- @include reclaim_refusal
---- @include roster_leave
-local idle = ARGV[9] == '1'
-local FIRST = 10
+--- @include advance
+local FIRST = 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-
+now(scope)
 commit(scope)
-local clients, statuses, complete, seen = {}, {}, {}, {}
+
+local clients, statuses, complete, held, waits = {}, {}, {}, {}, false
 for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
-local active, stands = scope.state == 'active', standing(scope.owner, clients)
+local here = redis.call('HMGET', prefix .. 'holders:' .. scope.owner, unpack(clients))
+local roster_of = rights_on_rosters(scope, clients)
+local leaving = {} -- roster -> its clients that complete
 for i, client in ipairs(clients) do
-  local status, reg = seen[client], nil
-  if not status then status, reg = reclaim_refusal(scope, client, stands, false) end
+  local roster = roster_of[client]
+  local status, generation = reclaim_refusal(scope, client, here[i], roster, false)
   if not status then
+    leaving[roster] = leaving[roster] or {}
+    table.insert(leaving[roster], client)
     complete[#complete + 1] = client
-    redis.call('HSET', derived('client', client), 'copied', '', 'completed', int(reg.generation))
-    status, seen[client] = 'COMPLETED', 'ALREADY'
+    held[#held + 1], held[#held + 2] = client, generation
+    status = 'COMPLETED'
   end
+  waits = waits or status == 'BARRIER'
   statuses[i] = status
 end
+for roster, those in pairs(leaving) do redis.call('HDEL', prefix .. 'holders:' .. roster, unpack(those)) end
 if #complete > 0 then
-  roster_leave(complete)
-  redis.call('SADD', key.reclaimed, unpack(complete))
-  redis.call('SADD', derived('holders', scope.owner), unpack(complete))
+  keep_clock(scope)
+  redis.call('SADD', prefix .. 'reclaimed', unpack(complete))
+  redis.call('HSET', prefix .. 'holders:' .. scope.owner, unpack(held))
+  advance(scope)
 end
-advance(scope, idle)
-local lifted = 0
-if active and scope.state == 'normal' then lifted = 1 end
-local left = 0
-if scope.state == 'active' then left = remaining() end
-return reply(scope, 'OK', left, lifted, unpack(statuses))
+statuses[#statuses + 1] = waits and pending(scope) or {}
+return reply(scope, 'OK', scope.active and remaining() or 0, unpack(statuses))

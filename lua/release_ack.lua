@@ -1,40 +1,76 @@
--- release_ack: the callback has freed everything. The registration goes, if it is still the one that ended.
--- ARGV[9]  name      bytes  name of the release
--- ARGV[10] token     str    token of the claim
--- ARGV[..] adapter   str    all adapters: a client without a record gives back whatever place it has
--- Returns  nothing
--- Status   DATA_LOST | FENCED | LATE | STALE_TOKEN | ACKED
+-- release_ack: the callbacks have freed everything. A registration that ended with it goes, and its place is free.
+-- What came meanwhile is armed: what is in `more`, and the disconnect of a newer registration.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> client:<id> clients:<owner> adapter:<name> members due releases ended events
+-- ARGV[2]  adapters  str    all adapters, joined by spaces: a client without a record gives back whatever place it has
+-- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 releases)
+-- ARGV[..] token     str    token of the claim
+-- Returns  next due (scope clock, ms; 0: none), then a status per release
+-- Status   DATA_LOST | FENCED | LATE | STALE_TOKEN | ACKED | OK
 -- Retry    safe: a release that is gone was acknowledged
 -- Durable  no
--- Cost     O(adapters)
+-- Cost     O(releases); of a client without a record O(members + adapters)
 --- @include begin
+--- @include now
 --- @include commit
 --- @include reply
---- @include release
 --- @include registration
-local name, token = ARGV[9], ARGV[10]
-local FIRST = 11
+--- @include release
+--- @include waiting_home
+--- @include note_ended
+--- @include next_due
+--- @include event
+local adapters = ARGV[2]
+local FIRST, GROUP = 3, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-local entry = release.get(name)
-if entry and entry.token ~= token then return reply(scope, 'STALE_TOKEN') end
-
+now(scope)
 commit(scope)
-if entry then
-  local parsed = release.parse(name)
-  local owner, generation, client = parsed.owner, parsed.generation, parsed.client
-  release.remove(name, client)
+keep_clock(scope)
+
+local freed, ended = {}, {}
+
+local function give_back(client, owner, adapter)
+  redis.call('SREM', prefix .. 'clients:' .. owner, client)
+  redis.call('SREM', prefix .. 'adapter:' .. adapter, client)
+end
+
+local function acknowledge(client, entry)
+  release.remove(client)
   local reg = registration(client)
-  if reg and reg.owner == owner and (generation == '*' or int(reg.generation) == generation) then
-    redis.call('DEL', derived('client', client))
-    redis.call('SREM', derived('clients', owner), client)
-    redis.call('SREM', derived('adapter', reg.adapter), client)
-  else -- a record that expired left these behind
-    if not reg or reg.owner ~= owner then redis.call('SREM', derived('clients', owner), client) end
-    for i = FIRST, #ARGV do
-      if not reg or reg.adapter ~= ARGV[i] then redis.call('SREM', derived('adapter', ARGV[i]), client) end
+  if not reg then -- its record has expired
+    for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
+      redis.call('SREM', prefix .. 'clients:' .. owner, client)
     end
+    for adapter in string.gmatch(adapters, '%S+') do redis.call('SREM', prefix .. 'adapter:' .. adapter, client) end
+  elseif reg.generation <= entry.upto then
+    redis.call('DEL', prefix .. 'client:' .. client)
+    give_back(client, reg.owner, reg.adapter)
+  end
+  local upto, reason = string.match(entry.more, '^(%d+):(%S+)$')
+  if upto then
+    release.enqueue_all({ { client = client, upto = tonumber(upto), reason = reason,
+      at = math.max(scope.clock, waiting_home(reg)) } })
+  elseif reg and reg.generation > entry.upto and (reg.state == 'deferred' or reg.state == 'leaving') then
+    release.enqueue_all({ { client = client, upto = reg.generation, reason = 'disconnect',
+      at = math.max(scope.clock, reg.due) } })
+  end
+  ended[#ended + 1] = client
+  freed[#freed + 1], freed[#freed + 2], freed[#freed + 3], freed[#freed + 4] = 'client', client, 'upto',
+    int(entry.upto)
+end
+
+local clients, statuses = {}, {}
+for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
+for i, entry in ipairs(release.get_all(clients)) do
+  statuses[i] = 'ACKED'
+  if entry and entry.token ~= ARGV[FIRST + GROUP * i - 1] then
+    statuses[i] = 'STALE_TOKEN'
+  elseif entry then
+    acknowledge(clients[i], entry)
   end
 end
-return reply(scope, 'ACKED')
+note_ended(ended)
+if #freed > 0 then event(scope, 'freed', unpack(freed)) end
+return reply(scope, 'OK', next_due(), unpack(statuses))

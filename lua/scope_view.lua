@@ -1,50 +1,56 @@
--- scope_view: the whole picture, exact. Changes nothing but the clock.
+-- scope_view: the whole picture, exact. Changes nothing.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> holders:<owner> adapter:<name> members lost grace reclaimed due
 -- ARGV[..] adapter   str    adapters to count
--- Returns  remaining rights, reclaimed clients, in force since, started at, reason, summary of the last period
---          (epoch, reason, started, duration, reclaimed, forfeited), whom the barrier waits for, up to 10 clients
---          still expected, members as groups of owner, lease deadline, acked, fence, places as adapter, count,
---          releases that wait
+-- Returns  remaining rights, reclaimed clients, started at, reason, summary of the last period (epoch, reason, started,
+--          duration, reclaimed, forfeited), whom the barrier waits for, up to 10 clients still expected, members as
+--          groups of owner, lease deadline, acked, fence, places as adapter, count, releases that wait
 -- Status   DATA_LOST | FENCED | LATE | VIEW
 -- Retry    safe
 -- Durable  no
--- Cost     O(members + lost owners), and O(rights) while they are at most EXACT_MAX
+-- Cost     O(members + lost owners), and O(reclaimed x lost owners) while those are at most EXACT_MAX
 --- @include begin
+--- @include now
 --- @include reply
 --- @include remaining
+--- @include rights
 --- @include waiting_for
-local FIRST, EXACT_MAX, SAMPLE = 9, 1000, 10
+local FIRST, EXACT_MAX, SAMPLE, PAGE = 2, 1000, 10, 200
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
-local left, done, sample, waiting = 0, 0, {}, {}
-if scope.state == 'active' then
-  left, done = remaining(), redis.call('SCARD', key.reclaimed)
-  local rosters = {}
-  for _, owner in ipairs(redis.call('SMEMBERS', key.lost)) do rosters[#rosters + 1] = derived('holders', owner) end
-  if #rosters > 0 and left + done <= EXACT_MAX then
-    -- A client may be on two rosters, and on one again after it reclaimed.
-    left = #redis.call('SUNION', unpack(rosters))
-    done = #redis.call('SDIFF', key.reclaimed, unpack(rosters))
-  end
-  for _, roster in ipairs(rosters) do
-    if #sample < SAMPLE then
-      for _, client in ipairs(redis.call('SRANDMEMBER', roster, SAMPLE - #sample)) do sample[#sample + 1] = client end
+now(scope)
+local left, done, sample, started, reason = 0, 0, {}, 0, ''
+if scope.active then
+  read_period(scope)
+  started, reason = scope.started, scope.reason
+  left, done = remaining(), redis.call('SCARD', prefix .. 'reclaimed')
+  if done <= EXACT_MAX then
+    -- One that reclaimed, and whose new home died as well, is on a roster again.
+    local clients = redis.call('SMEMBERS', prefix .. 'reclaimed')
+    for first = 1, #clients, PAGE do
+      local page = { unpack(clients, first, math.min(first + PAGE - 1, #clients)) }
+      for _ in pairs((rights_on_rosters(scope, page))) do done = done - 1 end
     end
   end
-  local barrier = scope.r2
-  if barrier == 0 and scope.in_force == 0 then barrier = scope.r1 end
-  if barrier > 0 then waiting = waiting_for(scope, barrier) end
+  for _, owner in ipairs(redis.call('SMEMBERS', prefix .. 'lost')) do
+    if #sample < SAMPLE then
+      for _, client in ipairs(redis.call('HRANDFIELD', prefix .. 'holders:' .. owner, SAMPLE - #sample)) do
+        sample[#sample + 1] = client
+      end
+    end
+  end
 end
-local last = redis.call('HMGET', key.grace, 'last_epoch', 'last_reason', 'last_started', 'last_duration',
+local last = redis.call('HMGET', prefix .. 'grace', 'last_epoch', 'last_reason', 'last_started', 'last_duration',
   'last_reclaimed', 'last_forfeited')
 for i = 1, 6 do last[i] = last[i] or '' end
 local members = {}
-local entries = redis.call('ZRANGE', key.members, 0, -1, 'WITHSCORES')
+local entries = redis.call('ZRANGE', prefix .. 'members', 0, -1, 'WITHSCORES')
 for i = 1, #entries, 2 do
-  local node = redis.call('HMGET', derived('node', entries[i]), 'acked', 'fenced')
+  local node = redis.call('HMGET', prefix .. 'node:' .. entries[i], 'acked', 'fenced')
   members[#members + 1] = { entries[i], entries[i + 1], node[1] or '0', node[2] or '' }
 end
 local places = {}
-for i = FIRST, #ARGV do places[#places + 1] = { ARGV[i], redis.call('SCARD', derived('adapter', ARGV[i])) } end
-return reply(scope, 'VIEW', left, done, scope.in_force, scope.started, scope.reason, last, waiting, sample, members,
-  places, redis.call('ZCARD', key.due))
+for i = FIRST, #ARGV do places[#places + 1] = { ARGV[i], redis.call('SCARD', prefix .. 'adapter:' .. ARGV[i]) } end
+return reply(scope, 'VIEW', left, done, started, reason, last, pending(scope), sample, members, places,
+  redis.call('ZCARD', prefix .. 'due'))

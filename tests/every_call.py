@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from coordinator import script
-from coordinator.calls import Call, clients, grace, nodes, releases
+from coordinator.protocol import Call, clients, grace, nodes, releases, script
 
 if TYPE_CHECKING:
     from tests.world import Player

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import redis.asyncio
 
 from coordinator import AsyncCoordinator, OutcomeUnknown
-from coordinator.aio_groups import AsyncClients, AsyncGrace
-from coordinator.flows import Sleep
+from coordinator.api.async_operations import AsyncClients, AsyncGrace
+from coordinator.node import Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from coordinator.redis_aio import AsyncChannel
+    from coordinator.wire.asynchronous import AsyncChannel
     from tests.world import Player, World
 
 BOUND = 20.0

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from coordinator.keys import DELETED_BY, PERMANENT, Keys
+from coordinator.protocol.keys import DELETED_BY, PERMANENT, Keys
 from tools.keyspace import keys as described
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordinator.calls import clients
-from coordinator.calls.base import BATCH_MAX
+from coordinator.protocol import clients
+from coordinator.protocol.call import BATCH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from coordinator.flows import Flow, Node
+    from coordinator.node import Flow, Node
 
 
 def register(node: Node, run: Callable[[Flow[Any]], Any], ids: Sequence[bytes]) -> None:

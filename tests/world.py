@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Unavailable, Verdict, script
-from coordinator.face import only
-from coordinator.flows import Flow, Grant, Node
-from coordinator.keeper import Keeper, Keeping, Wait
-from coordinator.keys import Keys
-from coordinator.redis_io import Channel, Connector
-from coordinator.sync import drive
+from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Unavailable, Verdict
+from coordinator.api.blocking import drive
+from coordinator.api.shared import only
+from coordinator.node import Flow, Grant, Node
+from coordinator.node.keeper import Keeper, Keeping, Wait
+from coordinator.protocol import script
+from coordinator.protocol.keys import Keys
+from coordinator.wire.blocking import Channel, Connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import redis
 
-    from coordinator.calls import Call, Reply
-    from coordinator.calls.releases import Claim
+    from coordinator.protocol import Call, Reply
+    from coordinator.protocol.releases import Claim
     from coordinator.values import ClientRegistration, GraceView, ReclaimOutcome, Unregistered
 
 T = TypeVar("T")

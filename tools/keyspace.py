@@ -1,12 +1,12 @@
-"""docs/keyspace.md: made of the headers of lua/, of what its code writes, and of coordinator/keys.py."""
+"""docs/keyspace.md: made of the headers of lua/, of what its code writes, and of coordinator/protocol/keys.py."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from coordinator import script
-from coordinator.keys import DELETED_BY
+from coordinator.protocol import script
+from coordinator.protocol.keys import DELETED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,7 +140,7 @@ def page() -> str:
     lines = [
         "# Keys and scripts",
         "",
-        "Made by `./run docs` from `lua/` and `coordinator/keys.py`: change those, not this page.",
+        "Made by `./run docs` from `lua/` and `coordinator/protocol/keys.py`: change those, not this page.",
         "",
         "## Keys",
         "",

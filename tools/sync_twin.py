@@ -1,4 +1,4 @@
-"""Write coordinator/sync_groups.py from coordinator/aio_groups.py, so that no operation is written twice.
+"""Write coordinator/api/operations.py from coordinator/api/async_operations.py, so that no operation is written twice.
 
 `./run docs` writes it; a contract test asks that it is what would be written.
 """
@@ -10,16 +10,16 @@ import subprocess
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "coordinator"
-SOURCE, TWIN = PACKAGE / "aio_groups.py", PACKAGE / "sync_groups.py"
+SOURCE, TWIN = PACKAGE / "api" / "async_operations.py", PACKAGE / "api" / "operations.py"
 
 HEAD = '''"""`node.grace` and `node.clients` of the synchronous face.
 
-Written by tools/sync_twin.py from aio_groups.py: change that and run `./run docs`.
+Written by tools/sync_twin.py from async_operations.py: change that and run `./run docs`.
 """'''
 RULES = (
     (r'^""".*?"""', HEAD),
     (r"\basyncio\b", "time"),
-    (r"coordinator\.aio\b", "coordinator.sync"),
+    (r"coordinator\.api\.asynchronous\b", "coordinator.api.blocking"),
     (r"\bAsync(Coordinator|Grace|Clients|Iterator)\b", r"\1"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),

@@ -1,10 +1,13 @@
--- ack: records the revision to which a node has switched. A revision, not a flag: a flag left from an earlier
--- period would let one node grant while another reclaims.
+-- ack: records the revision to which the calling node has switched its view, and returns the newest one recorded.
 --- @include scope
 --- @include int
+--- @include view
 local function ack(scope, revision)
-  if revision > scope.acked then
-    scope.acked = revision
-    redis.call('HSET', derived('node', scope.owner), 'acked', int(revision))
-  end
+  local node = prefix .. 'node:' .. scope.owner
+  local acked = tonumber(redis.call('HGET', node, 'acked'))
+  if revision <= acked then return acked end
+  read_view(scope)
+  acked = math.min(revision, scope.revision)
+  redis.call('HSET', node, 'acked', int(acked))
+  return acked
 end

@@ -1,8 +1,14 @@
--- commit: stands after all checks of a script that writes, and before its first write but for the clock: counts up the
--- caller's canary.
+-- commit: stands after all checks of a script whose effect must not be forgotten, and before its first other write.
+-- Counts up the caller's canary, and keeps the floor below which its requests are given up.
 --- @include scope
+--- @include begin
+--- @include int
 local function commit(scope)
-  if scope.owner ~= '' then
-    scope.writes = redis.call('HINCRBY', derived('node', scope.owner), 'writes', 1)
+  if scope.owner == OPERATOR then return end
+  scope.writes = scope.writes + 1
+  if scope.floor then
+    redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', int(scope.writes), 'floor', scope.floor)
+  else
+    redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', int(scope.writes))
   end
 end

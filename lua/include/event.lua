@@ -1,9 +1,11 @@
 -- event: appends to the stream on which nodes block. An event only wakes and tightens; losing one costs a heartbeat.
 --- @include scope
 --- @include int
+--- @include view
 local EVENTS_KEPT = 1000
 
 local function event(scope, kind, ...)
-  redis.call('XADD', key.events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, 'revision', int(scope.revision),
-    'epoch', int(scope.epoch), 'clock', int(scope.clock), 'by', scope.owner, ...)
+  read_view(scope)
+  redis.call('XADD', prefix .. 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, 'revision',
+    int(scope.revision), 'epoch', int(scope.epoch), 'clock', int(scope.clock), 'by', scope.owner, ...)
 end

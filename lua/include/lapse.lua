@@ -2,9 +2,9 @@
 --- @include scope
 --- @include int
 local function lapse(scope, owner)
-  local node = derived('node', owner)
+  local node = prefix .. 'node:' .. owner
   local figures = redis.call('HMGET', node, 'lease', 'margin')
-  local renewed = tonumber(redis.call('ZSCORE', key.members, owner)) - tonumber(figures[1])
+  local renewed = tonumber(redis.call('ZSCORE', prefix .. 'members', owner)) - tonumber(figures[1])
   redis.call('HSETNX', node, 'renewed', int(renewed))
-  redis.call('ZADD', key.members, int(scope.clock - tonumber(figures[2]) - 1), owner)
+  redis.call('ZADD', prefix .. 'members', int(scope.clock - tonumber(figures[2]) - 1), owner)
 end

@@ -1,33 +1,35 @@
--- lose_owner: a member becomes a lost owner (it has holders: starts or joins a period), an orphan (only clients)
--- or nothing. Returns 0, or the ms after which to ask again, when nothing was changed.
+-- lose_owner: a member is one no more. With rights it becomes a lost owner: starts or joins a period. With clients only,
+-- an orphan. lose_later: ms after which to ask again, 0: now.
 --- @include scope
 --- @include start_later
 --- @include start_period
+--- @include restored
 local function lose_later(scope, owner)
-  if redis.call('SCARD', derived('holders', owner)) > 0 then
-    return start_later(scope, tonumber(redis.call('HGET', derived('node', owner), 'grace') or 0))
+  if redis.call('HLEN', prefix .. 'holders:' .. owner) > 0 then
+    return start_later(scope, tonumber(redis.call('HGET', prefix .. 'node:' .. owner, 'grace') or 0))
   end
-  -- Without holders it is no roster, but inside a period it waits with them (lose_owner).
-  if scope.state == 'active' and redis.call('SCARD', derived('clients', owner)) > 0 then return lost_full() end
+  -- Without rights it is no roster, but inside a period it waits with them (below).
+  if scope.active and redis.call('SCARD', prefix .. 'clients:' .. owner) > 0 then return lost_full() end
   return 0
 end
 
 local function lose_owner(scope, owner, fence, reason)
-  local node = derived('node', owner)
+  local node = prefix .. 'node:' .. owner
   local figures = redis.call('HMGET', node, 'grace', 'lease', 'margin', 'retention')
-  redis.call('ZREM', key.members, owner)
+  redis.call('ZREM', prefix .. 'members', owner)
   redis.call('HSETNX', node, 'fenced', fence)
-  redis.call('UNLINK', derived('closing', owner)) -- it confirms nothing any more
   redis.call('PEXPIRE', node, figures[4])
-  if redis.call('SCARD', derived('holders', owner)) > 0 then
-    local bound = 2 * tonumber(figures[2]) + tonumber(figures[3])
-    start_period(scope, owner, tonumber(figures[1]), bound, reason)
-  elseif redis.call('SCARD', derived('clients', owner)) > 0 then
+  redis.call('UNLINK', prefix .. 'wanted:' .. owner) -- it confirms nothing any more
+  redis.call('SREM', prefix .. 'open', owner) -- it was waited for with the roster of its successor
+  read_view(scope)
+  if not scope.active then
+    -- What it was reading in its lock store has started nothing; inside a period it rules out an early exit.
+    forget_roster(roster_of(string.match(owner, '^(.*):%d+$'), scope.epoch + 1))
+  end
+  if redis.call('HLEN', prefix .. 'holders:' .. owner) > 0 then
+    start_period(scope, owner, tonumber(figures[1]), 2 * tonumber(figures[2]) + tonumber(figures[3]), reason)
+  elseif redis.call('SCARD', prefix .. 'clients:' .. owner) > 0 then
     -- Inside a period its clients may be on a roster: they are neither released nor lose their place before the lift.
-    if scope.state == 'active' then
-      redis.call('SADD', key.lost, owner)
-    else
-      redis.call('SADD', key.orphans, owner)
-    end
+    redis.call('SADD', prefix .. (scope.active and 'lost' or 'orphans'), owner)
   end
 end

@@ -1,23 +1,17 @@
--- reclaim_refusal: why this client, registered here, may not reclaim here now, nil when it may; and its registration.
--- The one order of precedence for an admission and a completion. `stands`: what standing tells of it.
+-- reclaim_refusal: why this client, registered here, may not reclaim here now, nil when it may. The one order of
+-- precedence for an admission and a completion. here: it has its right here, on_roster: on a roster of this epoch.
+-- ALREADY means that it has its locks: nothing is to be reclaimed.
 --- @include scope
---- @include registration
---- @include standing
-local function reclaim_refusal(scope, client, stands, admission)
-  local reg = registration(client)
-  if not reg then return 'UNKNOWN' end
-  if reg.owner ~= scope.owner then return 'MOVED' end
-  if stands.lost[client] then
-    if scope.in_force == 0 or (admission and scope.r2 > 0) then return 'BARRIER' end
-    -- What it forfeited in the last period may cover this right too: the drain will tell.
-    if stands.undrained[client] then return 'BARRIER' end
-    return nil, reg
+--- @include view
+local function reclaim_refusal(scope, client, here, on_roster, admission)
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'state')
+  if not reg[1] or (reg[1] == scope.owner and reg[3]) then return 'UNKNOWN' end
+  if reg[1] ~= scope.owner then return 'MOVED' end
+  if on_roster then
+    read_view(scope)
+    if scope.in_force == 0 or (admission and scope.closing) then return 'BARRIER' end
+    return nil, reg[2]
   end
-  -- A completion whose answer was lost: since then the period may be over, and the next one begun.
-  if not admission and reg.completed == reg.generation and stands.here[client] then return 'ALREADY' end
-  -- The member that it is a holder of may be dead and not noticed yet: NO_GRACE would be final for the client.
-  if stands.elsewhere[client] then return 'BARRIER' end
-  if redis.call('SISMEMBER', key.reclaimed, client) == 1 then return 'ALREADY' end
-  if scope.state == 'active' then return 'NOT_EXPECTED' end
-  return 'NO_GRACE'
+  if here then return 'ALREADY' end
+  return scope.active and 'NOT_EXPECTED' or 'NO_GRACE'
 end

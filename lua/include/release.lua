@@ -1,106 +1,83 @@
--- release: the queue of what is to be freed. A name is <owner>|<generation>|<client>; its entry in `releases` is
--- "<reason> <token> <claimant>", token - while nobody works on it. `ending` counts, for each client, the releases
--- whose right to reclaim is over: such a client is no leftover for a restored roster. `orphaned` ends no right: its
--- client held nothing. Lists have up to 200 items.
+-- release: the queue of what is to be freed, one entry per client in `releases`: "<upto> <reason> <token> <claimant>
+-- <more>": free everything of this client up to a generation, whatever the owner. token and claimant are - while nobody
+-- works on it. more, "<upto>:<reason>" or -, is what came while somebody did, and is armed by the acknowledgement.
+-- A disconnect waits in its registration as well: an entry of another reason may take its place here, and the
+-- acknowledgement of that arms the disconnect again. Lists have up to 200 items.
 --- @include scope
 --- @include int
 local release = {}
 
-function release.name(owner, generation, client)
-  return owner .. '|' .. generation .. '|' .. client
-end
-
-function release.parse(name)
-  local first = string.find(name, '|', 1, true)
-  local second = string.find(name, '|', first + 1, true)
-  return {
-    name = name, owner = string.sub(name, 1, first - 1), generation = string.sub(name, first + 1, second - 1),
-    client = string.sub(name, second + 1),
-  }
-end
-
--- An entry each, false for a name that has none.
-function release.get_all(names)
+-- An entry each, false for a client that has none.
+function release.get_all(clients)
   local entries = {}
-  if #names == 0 then return entries end
-  for i, entry in ipairs(redis.call('HMGET', key.releases, unpack(names))) do
+  if #clients == 0 then return entries end
+  for i, entry in ipairs(redis.call('HMGET', prefix .. 'releases', unpack(clients))) do
     if entry then
-      local reason, token, claimant = string.match(entry, '^(%S+) (%S+) (%S*)$')
-      entry = { reason = reason, token = token, claimant = claimant, claimed = token ~= '-' }
+      local upto, reason, token, claimant, more = string.match(entry, '^(%d+) (%S+) (%S+) (%S+) (%S+)$')
+      entry = { upto = tonumber(upto), reason = reason, token = token, claimant = claimant, more = more,
+        claimed = token ~= '-' }
     end
     entries[i] = entry
   end
   return entries
 end
 
-function release.get(name)
-  return release.get_all({ name })[1]
+function release.line(upto, reason, token, claimant, more)
+  return int(upto) .. ' ' .. reason .. ' ' .. token .. ' ' .. claimant .. ' ' .. more
 end
 
-local function right_ended(reason, claimed)
-  return reason ~= 'orphaned' and (claimed or reason ~= 'disconnect')
-end
-
--- Counts each of these clients up, as often as it stands there.
-local function count_ending(clients)
-  local distinct, times, counts = {}, {}, {}
-  for _, client in ipairs(clients) do
-    if not times[client] then distinct[#distinct + 1] = client end
-    times[client] = (times[client] or 0) + 1
-  end
-  if #distinct == 0 then return end
-  for i, count in ipairs(redis.call('HMGET', key.ending, unpack(distinct))) do
-    counts[2 * i - 1], counts[2 * i] = distinct[i], int(tonumber(count or 0) + times[distinct[i]])
-  end
-  redis.call('HSET', key.ending, unpack(counts))
-end
-
--- Distinct names, of a client each, with its time and reason. Never postpones, never takes the work from a claimant.
-function release.enqueue_all(names, items)
-  local due, entries, ending = {}, {}, {}
-  for i, entry in ipairs(release.get_all(names)) do
-    local name, item = names[i], items[i]
-    if not (entry and entry.claimed) then
-      if not entry or tonumber(redis.call('ZSCORE', key.due, name)) > item.at then
-        due[#due + 1], due[#due + 2] = int(item.at), name
+-- Items { client, upto, reason, at } of distinct clients. Never takes the work from a claimant.
+function release.enqueue_all(items)
+  local clients, due, lines = {}, {}, {}
+  for i, item in ipairs(items) do clients[i] = item.client end
+  for i, old in ipairs(release.get_all(clients)) do
+    local item = items[i]
+    local client, upto, reason, at = item.client, item.upto, item.reason, item.at
+    if old and old.claimed then
+      local more = tonumber(string.match(old.more, '^%d+') or 0)
+      if reason ~= 'disconnect' and upto > math.max(old.upto, more) then
+        lines[#lines + 1], lines[#lines + 2] = client,
+          release.line(old.upto, old.reason, old.token, old.claimant, int(upto) .. ':' .. reason)
       end
-      if not entry or entry.reason == 'disconnect' then
-        entries[#entries + 1], entries[#entries + 2] = name, item.reason .. ' - '
-        if right_ended(item.reason, false) then ending[#ending + 1] = item.client end
+    elseif not (old and reason == 'disconnect' and old.reason ~= 'disconnect') then
+      if old and (old.reason == 'disconnect') == (reason == 'disconnect') then -- two of a kind: what both ask for
+        upto = math.max(upto, old.upto)
+        at = math.min(at, tonumber(redis.call('ZSCORE', prefix .. 'due', client)))
       end
+      due[#due + 1], due[#due + 2] = int(at), client
+      lines[#lines + 1], lines[#lines + 2] = client, release.line(upto, reason, '-', '-', '-')
     end
   end
-  count_ending(ending)
-  if #due > 0 then redis.call('ZADD', key.due, unpack(due)) end
-  if #entries > 0 then redis.call('HSET', key.releases, unpack(entries)) end
+  if #due > 0 then redis.call('ZADD', prefix .. 'due', unpack(due)) end
+  if #lines > 0 then redis.call('HSET', prefix .. 'releases', unpack(lines)) end
 end
 
-function release.enqueue(name, client, at, reason)
-  release.enqueue_all({ name }, { { client = client, at = at, reason = reason } })
+function release.remove(client)
+  redis.call('ZREM', prefix .. 'due', client)
+  redis.call('HDEL', prefix .. 'releases', client)
 end
 
-function release.remove(name, client)
-  local entry = release.get(name)
-  if entry and right_ended(entry.reason, entry.claimed) and redis.call('HINCRBY', key.ending, client, -1) <= 0 then
-    redis.call('HDEL', key.ending, client)
-  end
-  redis.call('ZREM', key.due, name)
-  redis.call('HDEL', key.releases, name)
-end
-
--- Distinct releases, parsed, with their entries: each gets a token of its own, and comes due again when the claim runs
--- out.
+-- Claims { client, entry, reg or nil, right or nil }: each gets a token of its own, and comes due again when the claim
+-- runs out. What is not newer than it frees ends now: the right (right: under which owner), the registration.
 function release.claim_all(scope, claims, claim_ms)
   if #claims == 0 then return end
-  local before = redis.call('HINCRBY', key.meta, 'claims', #claims) - #claims
-  local due, entries, ending = {}, {}, {}
+  local before = redis.call('HINCRBY', KEYS[1], 'claims', #claims) - #claims
+  local due, lines, under = {}, {}, {}
   for i, claim in ipairs(claims) do
+    local entry = claim.entry
     claim.token = int(before + i)
-    due[2 * i - 1], due[2 * i] = int(scope.clock + claim_ms), claim.name
-    entries[2 * i - 1], entries[2 * i] = claim.name, claim.entry.reason .. ' ' .. claim.token .. ' ' .. scope.owner
-    if claim.entry.reason == 'disconnect' and not claim.entry.claimed then ending[#ending + 1] = claim.client end
+    due[2 * i - 1], due[2 * i] = int(scope.clock + claim_ms), claim.client
+    lines[2 * i - 1], lines[2 * i] = claim.client,
+      release.line(entry.upto, entry.reason, claim.token, scope.owner, entry.more)
+    if claim.right then
+      under[claim.right] = under[claim.right] or {}
+      table.insert(under[claim.right], claim.client)
+    end
+    if claim.reg and claim.reg.generation <= entry.upto and claim.reg.state ~= 'leaving' then
+      redis.call('HSET', prefix .. 'client:' .. claim.client, 'state', 'leaving')
+    end
   end
-  count_ending(ending)
-  redis.call('ZADD', key.due, unpack(due))
-  redis.call('HSET', key.releases, unpack(entries))
+  for owner, clients in pairs(under) do redis.call('HDEL', prefix .. 'holders:' .. owner, unpack(clients)) end
+  redis.call('ZADD', prefix .. 'due', unpack(due))
+  redis.call('HSET', prefix .. 'releases', unpack(lines))
 end

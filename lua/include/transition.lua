@@ -1,7 +1,9 @@
--- transition: the next revision of the scope, with its event.
---- @include scope
+-- transition: the next revision of the scope, with its event. The caller has changed `scope` already.
+--- @include view
 --- @include event
 local function transition(scope, kind, ...)
-  scope.revision = redis.call('HINCRBY', key.meta, 'revision', 1)
+  read_view(scope)
+  scope.revision = scope.revision + 1
+  keep_view(scope)
   event(scope, kind, ...)
 end

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Closed, CoordinatorError, Operation, Release, Settings, aio
+from coordinator import AsyncCoordinator, Closed, CoordinatorError, Operation, Release, Settings
+from coordinator.api import asynchronous as aio
 from tests.bridge import asynchronous
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from coordinator import (
     RegistrationRefused,
     StaleGrant,
 )
-from coordinator.calls import releases
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
+from coordinator.protocol import releases
 from tests.test_ids import IDS
 from tests.world import GRACE, World, all_released
 
 if TYPE_CHECKING:
-    from coordinator.calls import Call
+    from coordinator.protocol import Call
 
 LAPSE = 9.5
 LIMIT = 100

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from coordinator import BarrierPending, Operation, Settings, SettingsError, StaleGrant, Unavailable
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
     import redis
 
-    from coordinator.calls import Call
+    from coordinator.protocol import Call
 
 
 def renew_slowly(player: Player, there: float, back: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator import BarrierPending, GraceState, errors
-from coordinator.calls import grace
+from coordinator.protocol import grace
 from tests.world import GRACE, Player, World, all_released
 
 LAPSE = 9.5

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator import GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
-from coordinator.calls import grace, nodes
+from coordinator.protocol import grace, nodes
 from tests.world import GRACE, World
 
 LOCKS = 10

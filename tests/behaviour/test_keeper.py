@@ -26,8 +26,8 @@ from coordinator import (
     Unavailable,
     errors,
 )
-from coordinator.redis_aio import AsyncEvents
-from coordinator.redis_io import Events
+from coordinator.wire.asynchronous import AsyncEvents
+from coordinator.wire.blocking import Events
 from tests import acl
 from tests.bridge import Bridge
 from tests.keyspace import leaks

@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 
 from coordinator import GraceState
-from coordinator.keys import PERMANENT
+from coordinator.protocol.keys import PERMANENT
 from tests.keyspace import leaks
 from tests.world import World
 

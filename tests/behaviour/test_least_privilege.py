@@ -11,9 +11,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from coordinator import AsyncCoordinator, ContractBroken, Coordinator, Settings, Unavailable, script
+from coordinator import AsyncCoordinator, ContractBroken, Coordinator, Settings, Unavailable
 from coordinator.embedded import Server, find_server
-from coordinator.redis_io import Events
+from coordinator.protocol import script
+from coordinator.wire.blocking import Events
 from tests import acl
 from tests.keyspace import leaks
 from tests.world import World

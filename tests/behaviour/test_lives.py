@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import Fenced, GraceState, errors
-from coordinator.calls import nodes
-from coordinator.flows import Sleep
-from coordinator.memory import Entry, Holding, Memory
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
+from coordinator.node import Sleep
+from coordinator.node.registry import Entry, Holding, Memory
+from coordinator.protocol import nodes
 from tests.world import Player, World
 
 if TYPE_CHECKING:
-    from coordinator.calls import Call
-    from coordinator.flows import Flow
+    from coordinator.node import Flow
+    from coordinator.protocol import Call
 
 LAPSE = 9.5
 

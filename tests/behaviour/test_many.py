@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from coordinator import script
-from coordinator.calls import clients, grace, nodes, releases
-from coordinator.calls.base import BATCH_MAX
 from coordinator.embedded import Server
+from coordinator.protocol import clients, grace, nodes, releases, script
+from coordinator.protocol.call import BATCH_MAX
 from tests import acl
 from tests.held import Held
 from tests.keyspace import leaks
@@ -23,8 +22,8 @@ from tests.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from coordinator.calls import Call
-    from coordinator.lease import Head
+    from coordinator.node.lease import Head
+    from coordinator.protocol import Call
     from tests.world import Player
 
 FEW, MANY, MOVING = 100, 20_000, 50

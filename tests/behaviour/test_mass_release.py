@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from coordinator import GraceState
-from coordinator.calls import clients
-from coordinator.calls.base import BATCH_MAX
+from coordinator.protocol import clients
+from coordinator.protocol.call import BATCH_MAX
 from tests.world import all_released
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from coordinator import (
     Unavailable,
     errors,
 )
-from coordinator.calls import nodes
-from coordinator.redis_io import Channel
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
+from coordinator.protocol import nodes
+from coordinator.wire.blocking import Channel
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
-    from coordinator.calls import Call, Reply
+    from coordinator.protocol import Call, Reply
 
 BOUND = 20.0
 

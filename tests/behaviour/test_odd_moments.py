@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 import redis
 
-from coordinator import Closed, Coordinator, CoordinatorError, GracePeriod, Operation, OutcomeUnknown, errors, sync
-from coordinator.calls import Call
-from coordinator.flows import Sleep
-from coordinator.sync import drive
+from coordinator import Closed, Coordinator, CoordinatorError, GracePeriod, Operation, OutcomeUnknown, errors
+from coordinator.api import blocking as sync
+from coordinator.api.blocking import drive
+from coordinator.node import Sleep
+from coordinator.protocol import Call
 from tests import acl
 from tests.behaviour.test_keeper import BOUND, clear, short
 from tests.held import Held
@@ -26,7 +27,7 @@ from tests.held import Held
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from coordinator.flows import Flow
+    from coordinator.node import Flow
     from tests.world import Player, World
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from coordinator import BarrierPending, GraceState, OutcomeUnknown, errors
-from coordinator.flows import Sleep
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
+from coordinator.node import Sleep
 from tests.world import GRACE, Player, World, all_released
 
 LAPSE = 9.5

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import GraceState, Unavailable
-from coordinator.calls.base import BATCH_MAX
-from coordinator.flows import Sleep
+from coordinator.node import Sleep
+from coordinator.protocol.call import BATCH_MAX
 from tests.behaviour.test_story import LockStore
 from tests.world import TICK, all_released
 
 if TYPE_CHECKING:
-    from coordinator.calls.releases import Claim
-    from coordinator.flows import Flow
+    from coordinator.node import Flow
+    from coordinator.protocol.releases import Claim
     from tests.world import Player, World
 
 LAPSE = 9.5

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import BarrierPending, CoordinatorError, Fenced, GraceState, StaleGrant
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
 from tests.every_call import every_call
 
 if TYPE_CHECKING:
-    from coordinator.calls import Call
+    from coordinator.protocol import Call
     from tests.world import Player, World
 
 LAPSE = 9.5

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import ContractBroken, CoordinatorError, GraceState, Operation, script
-from coordinator.calls import nodes
-from coordinator.calls.base import read
+from coordinator import ContractBroken, CoordinatorError, GraceState, Operation
+from coordinator.protocol import nodes, script
+from coordinator.protocol.call import read
 from tests.every_call import every_call
 from tests.world import TICK, World, all_released
 
 if TYPE_CHECKING:
-    from coordinator.calls import Call, Reply
+    from coordinator.protocol import Call, Reply
     from tests.world import Player
 
 LAPSE = 9.5

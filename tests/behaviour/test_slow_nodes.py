@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator import GraceState
-from coordinator.calls import nodes
-from coordinator.lease import Head
+from coordinator.node.lease import Head
+from coordinator.protocol import nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

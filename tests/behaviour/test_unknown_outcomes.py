@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientReleasing, DataLost, GraceState, OutcomeUnknown, StaleGrant, Unavailable, errors
-from coordinator.calls import clients, nodes, releases
-from coordinator.calls.base import BATCH_MAX, Call
-from coordinator.flows import Sleep
-from coordinator.lease import Head
-from coordinator.sync import drive
+from coordinator.api.blocking import drive
+from coordinator.node import Sleep
+from coordinator.node.lease import Head
+from coordinator.protocol import clients, nodes, releases
+from coordinator.protocol.call import BATCH_MAX, Call
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
-    from coordinator.flows import Flow
+    from coordinator.node import Flow
 
 LAPSE = 9.5
 LOST, DOWN = "lost", "down"
@@ -385,7 +385,7 @@ def test_05_too_near_the_cap_waits_for_an_epoch_of_its_own(world: World) -> None
 
 
 def _start(player: Player, head: Head) -> Call[Any]:
-    from coordinator.calls import grace  # noqa: PLC0415
+    from coordinator.protocol import grace  # noqa: PLC0415
 
     player.world.redis.hset(player.world.key("grace"), "cap", int(player.node.lease.state.clock_ms) + 1000)
     return grace.start(player.node.keys, head, "other", [b"z"], "r", more=False, if_empty="wait", reason=b"")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from coordinator import Settings, redis_aio, redis_io, script
-from coordinator.calls import Call, base
-from coordinator.keys import Keys
-from coordinator.lease import Head
+from coordinator import Settings
+from coordinator.node.lease import Head
+from coordinator.protocol import Call, script
+from coordinator.protocol import call as base
+from coordinator.protocol.keys import Keys
+from coordinator.wire import asynchronous as redis_aio
+from coordinator.wire import blocking as redis_io
 from tests import acl
 
 LUA = "\n".join(path.read_text() for path in sorted(script.lua_directory().rglob("*.lua")))

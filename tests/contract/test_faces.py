@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import AsyncCoordinator, Coordinator
-from coordinator.aio_groups import AsyncClients, AsyncGrace
-from coordinator.sync_groups import Clients, Grace
+from coordinator.api.async_operations import AsyncClients, AsyncGrace
+from coordinator.api.operations import Clients, Grace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import script
-from coordinator.keys import DELETED_BY, PERMANENT, SCOPE_KEYS
+from coordinator.protocol import script
+from coordinator.protocol.keys import DELETED_BY, PERMANENT, SCOPE_KEYS
 from tools.keyspace import keys, page, removed_in
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -52,6 +52,6 @@ def test_the_core_is_free_of_io() -> None:
         "package = types.ModuleType('coordinator')\n"
         "package.__path__ = [sys.argv[1]]\n"
         "sys.modules.update(coordinator=package, redis=None)\n"
-        "import coordinator.calls.clients, coordinator.flows, coordinator.keeper\n"
+        "import coordinator.protocol.clients, coordinator.node, coordinator.node.keeper\n"
     )
     subprocess.run([sys.executable, "-c", code, str(ROOT / "coordinator")], check=True, capture_output=True)

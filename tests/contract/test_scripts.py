@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from coordinator import script
-from coordinator.keys import SCOPE_KEYS
+from coordinator.protocol import script
+from coordinator.protocol.keys import SCOPE_KEYS
 from tools.keyspace import reached
 
 NAMES = script.names()

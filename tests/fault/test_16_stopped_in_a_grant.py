@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from coordinator import Coordinator, Fenced, LeaseLapsed, Operation, RegistrationRefused, StaleGrant
-from coordinator.keys import Keys
+from coordinator.protocol.keys import Keys
 from tests.fault.child import BOUND, hear, short
 
 if TYPE_CHECKING:

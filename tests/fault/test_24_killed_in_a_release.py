@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from coordinator import Coordinator, Release, errors
-from coordinator.keys import Keys
+from coordinator.protocol.keys import Keys
 from tests.fault.child import BOUND, hear, short
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from coordinator.calls.releases import Claim
     from coordinator.embedded import Server
+    from coordinator.protocol.releases import Claim
     from tests.fault.child import Child
 
 CALLBACK = "the callback"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from coordinator.calls import Call, Reply
+    from coordinator.protocol import Call, Reply
     from coordinator.settings import Settings
     from tests.model.snapshot import Snapshot
 

@@ -1,6 +1,6 @@
 """Several nodes over the real scripts, one request at a time: any pause, loss, repeat or delay can be put in between.
 
-A `Process` is one life of a node; what it does are `Op`s: generators of `coordinator.flows` and its keeper, each at
+A `Process` is one life of a node; what it does are `Op`s: generators of `coordinator.node` and its keeper, each at
 rest at its next request. The request is executed and its reply delivered in two steps, each whenever the test says
 so; requests that were lost may still be executed later, or twice. Time is driven: true time, the clock of Redis'
 machine (which may step), and a clock of each process (which may drift).
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator import GracePeriod, LockMetrics, Move, Settings, errors
-from coordinator.calls import Call
-from coordinator.flows import Grant, Node, Sleep
-from coordinator.keeper import Keeper
-from coordinator.keys import Keys
-from coordinator.redis_io import Channel, Connector
+from coordinator.node import Grant, Node, Sleep
+from coordinator.node.keeper import Keeper
+from coordinator.protocol import Call
+from coordinator.protocol.keys import Keys
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS
+from coordinator.wire.blocking import Channel, Connector
 from tests.model.reference import need
 
 if TYPE_CHECKING:
     import redis
 
-    from coordinator.calls import Reply
-    from coordinator.calls.releases import Claim
+    from coordinator.protocol import Reply
+    from coordinator.protocol.releases import Claim
 
 FAR_AHEAD = 10**15
 """A last `raw` from which the machine's clock seems to go backwards: the scope clock moves only when it is told to."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import redis
 
-    from coordinator.keys import Keys
+    from coordinator.protocol.keys import Keys
 
 
 @dataclass(frozen=True)

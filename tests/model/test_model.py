@@ -26,8 +26,8 @@ from hypothesis.stateful import (
 )
 
 from coordinator import Operation, Settings, StaleGrant
-from coordinator.calls import Call
-from coordinator.flows import Grant
+from coordinator.node import Grant
+from coordinator.protocol import Call
 from tests import acl
 from tests.keyspace import leaks
 from tests.model.lock_table import Lock, LockTable
@@ -36,8 +36,8 @@ from tests.model.simulation import Op, Process, Simulation
 from tests.model.snapshot import Snapshot, take
 
 if TYPE_CHECKING:
-    from coordinator.calls import Reply
-    from coordinator.calls.releases import Claim
+    from coordinator.protocol import Reply
+    from coordinator.protocol.releases import Claim
 
 NAMES = ("n1", "n2", "n3")
 CLIENTS = tuple(b"c%d" % i for i in range(5))

@@ -9,11 +9,12 @@ import re
 import pytest
 
 import coordinator
-from coordinator import errors, script
-from coordinator.calls.base import Reply, check, refusal
-from coordinator.calls.clients import statuses
-from coordinator.keys import Keys
-from coordinator.lease import NOTHING, Head
+from coordinator import errors
+from coordinator.node.lease import NOTHING, Head
+from coordinator.protocol import script
+from coordinator.protocol.call import Reply, check, refusal
+from coordinator.protocol.clients import statuses
+from coordinator.protocol.keys import Keys
 
 ANSWERS = {
     "ACKED", "ADMITTED", "ADVANCED", "CANCELLED", "CLAIMED", "COMPLETED", "DRAINED", "DROPPED", "DUE", "ENDED",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator import GraceState, Operation, Reason, Settings
-from coordinator.lease import Head, Lease, State
+from coordinator.node.lease import Head, Lease, State
 
 SETTINGS = Settings()
 V = SETTINGS.validity_seconds

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.memory import Entry, Holding, Memory
+from coordinator.node.registry import Entry, Holding, Memory
 
 
 def entry(client: bytes = b"c1", generation: int = 1, adapter: str = "nfs", previous: str = "") -> Entry:

@@ -15,10 +15,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator import GraceState, InvalidArgument, LockMetrics, Reason, Settings, __version__, script
-from coordinator.lease import NOTHING, Lease, State
-from coordinator.metrics import SHARES_MAX
-from coordinator.node_metrics import OTHER, NodeMetrics
+from coordinator import GraceState, InvalidArgument, LockMetrics, Reason, Settings, __version__
+from coordinator.metrics.families import SHARES_MAX
+from coordinator.metrics.node import OTHER, NodeMetrics
+from coordinator.node.lease import NOTHING, Lease, State
+from coordinator.protocol import script
 
 BLOCKING = (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60)
 HOLD = (0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)

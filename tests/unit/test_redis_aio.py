@@ -12,14 +12,14 @@ import redis.asyncio
 from redis.asyncio.sentinel import Sentinel
 
 from coordinator import AsyncCoordinator, Closed, ContractBroken, InvalidArgument, OutcomeUnknown, Settings, Unavailable
-from coordinator.redis_aio import PIPELINE_MAX, AsyncChannel, AsyncEvents, from_url
-from coordinator.redis_io import ADVICE, Connector
+from coordinator.wire.asynchronous import PIPELINE_MAX, AsyncChannel, AsyncEvents, from_url
+from coordinator.wire.blocking import ADVICE, Connector
 from tests.unit.test_redis_io import ADVANCED, AT_CONNECT, CALL, KEYS, LOST, MESSAGES, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-    from coordinator.calls import Reply
+    from coordinator.protocol import Reply
 
 SETTINGS = Settings()
 BOUND = 20.0
@@ -316,7 +316,7 @@ def test_nobody_waits_for_ever_for_a_sender_that_failed(monkeypatch: pytest.Monk
         message = "odd"
         raise RuntimeError(message)
 
-    monkeypatch.setattr("coordinator.redis_aio.read", odd)
+    monkeypatch.setattr("coordinator.wire.asynchronous.read", odd)
     assert outcomes(Connection(replied(0), replied(1)), 2) == [OutcomeUnknown] * 2
 
 

@@ -13,11 +13,12 @@ from redis._parsers.base import BaseParser
 from redis.sentinel import Sentinel
 
 from coordinator import Closed, ContractBroken, Coordinator, InvalidArgument, OutcomeUnknown, Settings, Unavailable
-from coordinator.calls import Call, base
 from coordinator.errors import CoordinatorError
-from coordinator.keys import Keys
-from coordinator.lease import Head
-from coordinator.redis_io import ADVICE, Channel, Connector, Events, answered, from_url
+from coordinator.node.lease import Head
+from coordinator.protocol import Call
+from coordinator.protocol import call as base
+from coordinator.protocol.keys import Keys
+from coordinator.wire.blocking import ADVICE, Channel, Connector, Events, answered, from_url
 
 SETTINGS = Settings()
 KEYS = Keys("ns", "s")

@@ -1,0 +1,367 @@
+"""Coordinator, the synchronous face: a line per operation, and the threads that run the keeper."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from coordinator import errors
+from coordinator.api.operations import Clients, Grace
+from coordinator.api.shared import CLOSE_WAIT_SECONDS, CLOSED, Face, only
+from coordinator.node import Grant, Sleep
+from coordinator.node.keeper import Wait
+from coordinator.protocol import Call
+from coordinator.values import client_bytes
+from coordinator.wire import blocking as redis_io
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    import redis
+
+    from coordinator.metrics.families import LockMetrics
+    from coordinator.node import Flow
+    from coordinator.protocol.releases import Claim
+    from coordinator.settings import Settings
+
+T = TypeVar("T")
+RELEASE_WORKERS = 4
+
+log = logging.getLogger("coordinator")
+
+
+def drive(flow: Generator[Any, Any, T], run: Callable[[Any], Any], pause: Callable[[float], object]) -> T:
+    """Run a flow to its end: calls by `run`, sleeps by `pause`; errors go back into the flow.
+
+    As aio.drive does it: an interruption (Ctrl-C, or an error that nobody thought of) in a call leaves it unknown what
+    became of the request. The flow learns that first and waits until the request can do nothing any more, then it
+    meets the interruption, which is raised when it has ended.
+    """
+    value: Any = None
+    error: BaseException | None = None
+    interruption: BaseException | None = None
+    while True:
+        try:
+            request = flow.send(value) if error is None else flow.throw(error)
+        except (StopIteration, errors.CoordinatorError) as end:
+            if interruption is not None:
+                raise interruption from None
+            if not isinstance(end, StopIteration):
+                raise
+            result: T = end.value
+            return result
+        value, error = None, None
+        try:
+            if isinstance(request, Sleep):
+                _paused(pause, request.seconds)
+            else:
+                value = run(request)
+        except errors.CoordinatorError as caught:
+            error = caught
+        except BaseException as caught:  # noqa: BLE001  (raised at the end)
+            interruption = caught
+            if isinstance(request, Call):
+                error = errors.OutcomeUnknown(f"given up while it was under way: {caught!r}")
+        if interruption is not None and not isinstance(error, errors.OutcomeUnknown):
+            error = interruption
+
+
+def _paused(pause: Callable[[float], object], seconds: float) -> None:
+    """Pause; an interruption comes through when that is over, a second one at once."""
+    try:
+        pause(seconds)
+    except BaseException:
+        pause(seconds)
+        raise
+
+
+class Coordinator(Face):
+    """One node's share in the lock recovery of a scope. Thread-safe; a context manager: join ... leave."""
+
+    def __init__(  # noqa: PLR0913  (the pinned signature)
+        self,
+        redis: redis.Redis,
+        *,
+        node: str,
+        scope: str = "default",
+        settings: Settings | None = None,
+        metrics: LockMetrics | None = None,
+        bootstrap: bool = False,
+        predecessor_dead: bool = False,
+    ) -> None:
+        """Take a redis-py client, which is never changed nor closed; nothing is sent before `start`.
+
+        `bootstrap`: a scope without data is a new installation and starts as normal; without it such a scope begins
+        with a full grace. `predecessor_dead`: the process that had this node name before is certainly dead.
+        """
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._starting = threading.Lock()
+        self._mutex = threading.Lock()
+        """Held for a moment, never while anything is waited for: nothing begins once the node is stopped."""
+        super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
+        self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=False)
+        self._channel: redis_io.Channel | None = None
+        self._threads: list[threading.Thread] = []
+        self._channels: list[redis_io.Channel] = []
+        self._workers = ThreadPoolExecutor(RELEASE_WORKERS, thread_name_prefix=f"release-{node}")
+        self._running: dict[bytes, Future[None]] = {}
+        self._own = threading.local()
+        self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self.grace = Grace(self)
+        self.clients = Clients(self)
+
+    @classmethod
+    def connect(  # noqa: PLR0913  (the pinned signature)
+        cls,
+        url: str,
+        *,
+        node: str,
+        scope: str = "default",
+        settings: Settings | None = None,
+        metrics: LockMetrics | None = None,
+        bootstrap: bool = False,
+        predecessor_dead: bool = False,
+    ) -> Self:
+        """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
+        return cls(
+            redis_io.from_url(url),
+            node=node,
+            scope=scope,
+            settings=settings,
+            metrics=metrics,
+            bootstrap=bootstrap,
+            predecessor_dead=predecessor_dead,
+        )
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
+        with self._starting:
+            self._refuse_if_stopped()
+            if not self._threads:
+                self._join()
+            return self
+
+    def _join(self) -> None:
+        heartbeat = redis_io.Channel(self._connector, self._settings)
+        events = redis_io.Events(self._connector, self._node.keys, self._settings)
+        channel = redis_io.Channel(self._connector, self._settings)
+        threads = [
+            threading.Thread(target=target, args=args, name=f"{name}-{self._node.name}", daemon=True)
+            for name, target, args in (
+                ("keeper", self._keep, (heartbeat,)),
+                ("events", self._listen, (events,)),
+                ("callbacks", self._call_back, ()),
+            )
+        ]
+        try:
+            self._open()
+            drive(self._node.join(), heartbeat.run, self._stopped.wait)
+            with self._mutex:
+                self._refuse_if_stopped()
+                self._channel, self._channels, self._threads = channel, [channel, heartbeat], threads
+                for thread in threads:
+                    thread.start()
+        except BaseException as error:
+            if self._threads:
+                self.abandon()  # some of them run
+            self._withdraw()
+            heartbeat.close()
+            channel.close()
+            if isinstance(error, errors.CoordinatorError):
+                self._refuse_if_stopped()
+            raise
+
+    def close(self) -> None:
+        """Stop granting, wait up to 5 s for running callbacks, leave: holders become a planned failover at once.
+
+        Idempotent. If Redis cannot be told, the lease runs out and the other nodes notice.
+        """
+        if self._stopped.is_set() or not self._threads or self._is_a_copy:
+            self.abandon()
+            return
+        try:
+            self._node.lease.tighten()
+            self._node.claims_releases = False
+            wait(self._callbacks_under_way(), timeout=CLOSE_WAIT_SECONDS)
+            self._leave()
+        except errors.CoordinatorError as error:
+            log.warning("%s could not say that it leaves: %s", self.owner, error)
+        finally:
+            self.abandon()
+
+    def _callbacks_under_way(self) -> list[Future[None]]:
+        """Return what close() waits for; called inside a callback, it does not wait for itself."""
+        own = getattr(self._own, "name", None)
+        running = [run for name, run in list(self._running.items()) if name != own]
+        if threading.current_thread() not in self._threads:
+            with self._mutex:
+                if not self._stopped.is_set():
+                    running.append(Future())
+                    self._callbacks.put(functools.partial(running[-1].set_result, None))
+        return running
+
+    def _leave(self) -> None:
+        channel = redis_io.Channel(self._connector, self._settings)
+        try:
+            drive(self._node.leave(), channel.run, time.sleep)
+        finally:
+            channel.close()
+
+    def abandon(self) -> None:
+        """Stop as a crash would: nothing is told to Redis, the lease runs out."""
+        if self._is_a_copy:
+            self._shut()  # the threads and connections are the other process's
+            return
+        with self._mutex:
+            self._stopped.set()
+        self._shut()
+        self._woken.set()
+        self._callbacks.put(None)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        try:
+            for thread in self._threads:
+                # The one that listens ends by itself when its blocking read does, and closes its own connection.
+                if thread is not threading.current_thread() and not thread.name.startswith("events"):
+                    thread.join(2 * self._settings.op_timeout_seconds)
+        finally:
+            for channel in self._channels:
+                channel.close()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # -- grants -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def granting(self, client: str | bytes) -> Iterator[Grant]:
+        """Grant one new lock: hold, check, your insert in the block, confirm on leaving it.
+
+        Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
+        RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
+        """
+        raw = client_bytes(client)
+        grant = self._run(self._node.begin_grant(raw))
+        try:
+            yield grant
+            grant.confirm()
+        except BaseException:
+            with contextlib.suppress(errors.CoordinatorError):
+                self._run(self._node.uncount_lock(raw, grant.generation))
+            raise
+
+    @contextlib.contextmanager
+    def reclaiming(self, client: str | bytes) -> Iterator[Grant]:
+        """Reclaim a client's locks: admits, your inserts in the block, confirms, completes on success.
+
+        Call `grant.confirm()` after each insert if there are several. Raises as admit_reclaim before the block,
+        StaleGrant after it: undo the inserts. Two round trips.
+        """
+        raw = client_bytes(client)
+        grant = self._run(self._node.admit(raw))
+        try:
+            yield grant
+            grant.confirm()
+            outcomes = self._run(self._node.complete([raw]))
+        except BaseException:
+            self._node.stop_reclaiming(raw)
+            raise
+        only(outcomes)
+
+    # -- callbacks ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
+        if function is not None:
+            self._callbacks.put(lambda: self._is_stopped or function(value))
+
+    def _call_back(self) -> None:
+        while (function := self._callbacks.get()) is not None:
+            try:
+                function()
+            except BaseException:  # whatever ends it, it is not the last one
+                log.exception("a grace callback of %s raised", self.owner)
+
+    def _begin_releases(self, claims: list[Claim], asked: float) -> None:
+        for claim in self._keeper.took(claims, asked):
+            with contextlib.suppress(RuntimeError):  # closing: the claim runs out and comes due elsewhere
+                future = self._workers.submit(self._work, claim)
+                self._running[claim.name] = future
+                future.add_done_callback(functools.partial(self._ran, claim.name))
+
+    def _ran(self, name: bytes, _: Future[None]) -> None:
+        self._running.pop(name, None)
+
+    def _work(self, claim: Claim) -> None:
+        if self._release is None or not self._keeper.may_begin(claim):
+            return  # it comes due again
+        self._own.name = claim.name
+        try:
+            self._release(claim.release)
+        except BaseException:  # whatever ends it, it has not freed everything
+            log.exception("release of %r failed and is tried again", claim.release.client_id)
+            finish = self._keeper.failed
+        else:
+            finish = self._keeper.done
+        finally:
+            self._own.name = None
+        try:
+            self._run(finish(claim))
+        except errors.CoordinatorError as error:
+            log.warning("release of %r is not acknowledged and comes due again: %s", claim.release.client_id, error)
+
+    # -- drivers ------------------------------------------------------------------------------------------------------
+
+    def _run(self, flow: Flow[T]) -> T:
+        if self._channel is None or self._node.closed:
+            raise errors.Closed(CLOSED)
+        return drive(flow, self._channel.run, time.sleep)
+
+    def _keep(self, channel: redis_io.Channel) -> None:
+        def run(request: Any) -> Any:
+            if isinstance(request, Wait):
+                self._woken.wait(max(0.0, request.until - self._node.now()))
+                self._woken.clear()
+                return None
+            return channel.run(request)
+
+        while True:
+            try:
+                return drive(self._keeper.run(), run, self._stopped.wait)
+            except Exception:
+                log.exception("the keeper of %s failed and begins again", self.owner)
+                self._stopped.wait(self._settings.op_timeout_seconds)
+
+    def _listen(self, events: redis_io.Events) -> None:
+        after = self._node.last_event
+        try:
+            while not self._stopped.is_set():
+                try:
+                    heard = events.read(after)
+                except errors.Unavailable as error:
+                    self._stopped.wait(self._settings.op_timeout_seconds / 2)
+                    self._node.deaf(error)
+                    continue
+                self._node.hear_all(heard)
+                after = heard[-1][0] if heard else after
+        finally:
+            events.close()

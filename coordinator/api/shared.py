@@ -1,0 +1,195 @@
+"""What both faces are made of: one node, its keeper, the user's callbacks. No threads, no tasks, no I/O."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from coordinator import errors
+from coordinator._version import __version__
+from coordinator.metrics.families import LockMetrics
+from coordinator.node import Node
+from coordinator.node.keeper import Keeper
+from coordinator.settings import Settings
+from coordinator.values import Reason, client_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coordinator.protocol.releases import Claim
+    from coordinator.values import GracePeriod, Move, Release
+
+T = TypeVar("T")
+_REGISTER_DEFAULTS = {"remote_addr": "", "ttl": 0.0, "verifier": None, "principal": None}
+CLOSE_WAIT_SECONDS = 5.0
+CLOSED = "this coordinator is not started or was closed: start() it, or make a new one"
+
+
+class Face:
+    """One node's share in the lock recovery of a scope."""
+
+    def __init__(  # noqa: PLR0913  (the facts that make a node)
+        self,
+        node: str,
+        scope: str,
+        settings: Settings | None,
+        metrics: LockMetrics | None,
+        *,
+        bootstrap: bool,
+        predecessor_dead: bool,
+    ) -> None:
+        """Check the arguments; nothing is sent before `start`."""
+        for name, value, kind in (
+            ("settings", settings, Settings | None),
+            ("metrics", metrics, LockMetrics | None),
+            ("bootstrap", bootstrap, bool),
+            ("predecessor_dead", predecessor_dead, bool),
+        ):
+            if not isinstance(value, kind):
+                msg = f"{name}={value!r:.60} must be of type {getattr(kind, '__name__', kind)}"
+                raise errors.InvalidArgument(msg)
+        self._settings = Settings() if settings is None else settings
+        self._pid = 0
+        """The process that started it, 0 before that."""
+        self._node = Node(
+            node,
+            scope,
+            self._settings,
+            LockMetrics.disabled() if metrics is None else metrics,
+            bootstrap=bootstrap,
+            predecessor_dead=predecessor_dead,
+            version=__version__,
+        )
+        self._keeper = Keeper(self._node)
+        self._release: Callable[[Release], Any] | None = None
+        self._grace_end: Callable[[GracePeriod], Any] | None = None
+        self._move: Callable[[Move], Any] | None = None
+        self._node.wake = self._wake
+        self._node.on_claims = self._begin_releases
+        self._node.on_period = lambda period: self._callback(self._grace_end, period)
+        self._node.on_move = lambda move: self._callback(self._move, move)
+
+    @property
+    def owner(self) -> str:
+        """The owner token of this incarnation, `node:incarnation`."""
+        return self._node.lease.owner
+
+    @property
+    def fenced(self) -> str | None:
+        """Why this incarnation is fenced, or None."""
+        return self._node.fenced
+
+    def on_release(self, callback: Callable[[Release], object]) -> None:
+        """Set what frees a client's locks: at least once, by one node at a time; raising means again later."""
+        self._release = _callable("on_release", callback)
+        self._node.claims_releases = True
+        self._node.must_renew = True
+        self._wake()
+
+    def on_grace_end(self, callback: Callable[[GracePeriod], object]) -> None:
+        """Set what is called once per epoch when its period has ended."""
+        self._grace_end = _callable("on_grace_end", callback)
+
+    def on_move(self, callback: Callable[[Move], object]) -> None:
+        """Set what is called when a client moved away (`registered`) or its old node died (`lost`)."""
+        self._move = _callable("on_move", callback)
+
+    # -- its life -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_a_copy(self) -> bool:
+        """Whether this is a forked child's copy: the node, its threads and connections are the parent's."""
+        return self._pid not in {0, os.getpid()}
+
+    def _refuse_if_stopped(self) -> None:
+        if self._is_stopped or self._is_a_copy:
+            msg = "this coordinator was closed, or started in another process: make a new one"
+            raise errors.Closed(msg)
+
+    def _open(self) -> None:
+        """Let the node act; checked after it, since it may be stopped at any moment."""
+        self._pid = os.getpid()
+        self._node.closed = False
+        self._refuse_if_stopped()
+
+    def _withdraw(self) -> None:
+        """End a start that failed: another may begin, in a child as well."""
+        self._node.closed = True
+        self._pid = 0
+
+    def _shut(self) -> None:
+        """Let the node act no more: its checks refuse, its calls raise Closed."""
+        self._node.lease.invalidate(Reason.CLOSED)
+        self._node.closed = True
+
+    # -- what a face does in its own way ------------------------------------------------------------------------------
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether it was closed or abandoned."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """Have the keeper look at what there is to do."""
+        raise NotImplementedError
+
+    def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
+        """Have a grace callback called, in order, away from the heartbeat."""
+        raise NotImplementedError
+
+    def _begin_releases(self, claims: list[Claim], asked: float) -> None:
+        """Begin the release callbacks of claims that were asked for at a node time."""
+        raise NotImplementedError
+
+
+def only(results: list[Any]) -> Any:
+    """Return the one result of a batch of one, or raise it."""
+    (result,) = results
+    if isinstance(result, errors.CoordinatorError):
+        raise result
+    return result
+
+
+def _callable(name: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    if not callable(callback):
+        msg = f"{name}({callback!r:.60}): a callback must be callable"
+        raise errors.InvalidArgument(msg)
+    return callback
+
+
+def each(what: str, given: Iterable[T]) -> list[T]:
+    """Return the items of a batch; refuse one text, whose letters would be taken for items, and what has none."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        msg = f"{what}={given!r:.60} must be several, in a list say, not {type(given).__name__}"
+        raise errors.InvalidArgument(msg)
+    return list(given)
+
+
+def each_client(what: str, given: Iterable[str | bytes]) -> list[bytes]:
+    """Return the ids of a batch."""
+    return [client_bytes(client) for client in each(what, given)]
+
+
+def registering(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of one registration of a batch; raise InvalidArgument naming what is missing or odd."""
+    if not isinstance(given, Mapping):
+        msg = f"registration {given!r:.60} must be a mapping of register's arguments, not {type(given).__name__}"
+        raise errors.InvalidArgument(msg)
+    arguments = {**_REGISTER_DEFAULTS, **given}
+    names = {"client", "adapter", *_REGISTER_DEFAULTS}
+    if arguments.keys() != names:
+        odd = ", ".join(sorted(str(name) for name in arguments.keys() ^ names))
+        msg = f"a registration takes {', '.join(sorted(names))} (client and adapter always), but differs in: {odd}"
+        raise errors.InvalidArgument(msg)
+    return arguments
+
+
+def number_or_0(what: str, number: int | None) -> int:
+    """Return a generation or an epoch for the scripts, 0 for None; raise InvalidArgument when it is none."""
+    if number is None:
+        return 0
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number < 2**53:
+        msg = f"{what}={number!r} must be a whole number from 1 to 2^53 - 1"
+        raise errors.InvalidArgument(msg)
+    return number

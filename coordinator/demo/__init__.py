@@ -1,0 +1,1 @@
+"""The demonstration: three nodes, a crash, reclaims, a disconnect that waits."""

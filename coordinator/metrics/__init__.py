@@ -1,0 +1,1 @@
+"""The Prometheus families, and what one node feeds into them."""

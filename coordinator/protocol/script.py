@@ -1,0 +1,110 @@
+"""Reads lua/, resolves includes and parses the header contracts into scripts. No Redis here."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.errors import ContractBroken
+
+_INCLUDE = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
+_ARGUMENT = re.compile(r"^-- ARGV\[(\d+|\.\.)\]\s+(\w+)\s+(str|int|bytes)\s+(.+)$", re.MULTILINE)
+_FIELD = re.compile(r"^-- (Uses|Returns|Status|Retry|Durable|Cost)\s+(.+(?:\n--  {2,}\S.*)*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One atomic operation: its source, its address and its contract."""
+
+    name: str
+    source: str
+    sha: str
+    purpose: str
+    statuses: tuple[str, ...]
+    """Status words in order of precedence."""
+    uses: tuple[str, ...]
+    """Names of the keys that its own text spells (`meta`, `client:<id>` as `client`); its includes add theirs."""
+    arguments: tuple[tuple[str, str, str, str], ...]
+    """Position (or `..` for a repeated group), name, type, meaning, in the order of ARGV."""
+    retry: str
+    durable: str
+    cost: str
+    returns: str
+    includes: tuple[str, ...]
+    words: dict[bytes, str]
+    """The statuses by the bytes that Redis answers."""
+
+
+def lua_directory() -> Path:
+    """Return the folder of the scripts: a checkout's `lua/` first, then the packaged copy."""
+    package = Path(__file__).parents[1]
+    for folder in (package.parent / "lua", package / "lua"):
+        if (folder / "include" / "scope.lua").is_file():
+            return folder
+    msg = f"no lua/ folder beside or inside {package}: reinstall dittofs-coordinator"
+    raise ContractBroken(msg)
+
+
+def _resolve(folder: Path, text: str, seen: list[str]) -> None:
+    for name in _INCLUDE.findall(text):
+        if name not in seen:
+            _resolve(folder, (folder / "include" / f"{name}.lua").read_text(encoding="utf-8"), seen)
+            if name not in seen:
+                seen.append(name)
+
+
+def parse(name: str, folder: Path) -> Script:
+    """Return the flattened script `name`; raise ContractBroken when its header is incomplete."""
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    includes: list[str] = []
+    _resolve(folder, text, includes)
+    parts = [(folder / "include" / f"{part}.lua").read_text(encoding="utf-8") for part in includes]
+    source = "\n".join([*parts, text])
+    first = re.match(rf"-- {name}: (.+(?:\n-- (?!KEYS|Uses|ARGV|Returns).+)*)", text)
+    fields = {key: re.sub(r"\s*\n--\s*", " ", value) for key, value in _FIELD.findall(text)}
+    missing = {"Returns", "Status", "Retry", "Durable", "Cost"} - fields.keys()
+    if first is None or missing:
+        msg = f"lua/{name}.lua: header lacks {', '.join(sorted(missing)) or 'its first line'}"
+        raise ContractBroken(msg)
+    statuses = tuple(word.strip() for word in fields["Status"].split("|"))
+    return Script(
+        name=name,
+        source=source,
+        sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
+        purpose=re.sub(r"\s*\n--\s*", " ", first[1]),
+        statuses=statuses,
+        uses=uses(text),
+        arguments=tuple(_ARGUMENT.findall(source)),
+        retry=fields["Retry"],
+        durable=fields["Durable"],
+        cost=fields["Cost"],
+        returns=fields["Returns"],
+        includes=tuple(includes),
+        words={status.encode(): status for status in statuses},
+    )
+
+
+def uses(text: str) -> tuple[str, ...]:
+    """Return the names of the keys that a file's `Uses` lines declare."""
+    found = re.search(r"^-- Uses\s+(.+(?:\n--  {2,}\S.*)*)$", text, re.MULTILINE)
+    return tuple(re.sub(r":<\w+>|\n--", "", found[1]).split()) if found else ()
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all scripts, sorted."""
+    return tuple(sorted(path.stem for path in lua_directory().glob("*.lua")))
+
+
+@functools.cache
+def load(name: str) -> Script:
+    """Return the script `name`, read once per process."""
+    return parse(name, lua_directory())
+
+
+def dump(folder: str | Path) -> None:
+    """Write every flattened script into `folder`."""
+    for name in names():
+        (Path(folder) / f"{name}.lua").write_text(load(name).source, encoding="utf-8")

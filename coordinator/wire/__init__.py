@@ -1,0 +1,1 @@
+"""Bytes to and from Redis: the only floor that imports redis."""

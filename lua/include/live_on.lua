@@ -1,0 +1,35 @@
+-- live_on: a registration lives on here, under a new generation: its disconnect is cancelled, its right comes along.
+-- `home` says that the old owner is a member (or the caller). What is on a roster stays there: it must be reclaimed.
+-- Returns 1 if the client is a holder here now, else 0. The caller writes the record.
+-- note_moves: tells the members whose yielded clients were taken, one event each; moves: owner -> { 'client', id, ... }.
+--- @include scope
+--- @include int
+--- @include event
+--- @include release
+local function live_on(scope, client, reg, generation, home, moves)
+  if reg.state == 'deferred' or reg.state == 'leaving' then
+    local entry = release.get_all({ client })[1]
+    if entry and entry.reason == 'disconnect' and not entry.claimed then release.remove(client) end
+  end
+  local here, holder = prefix .. 'holders:' .. scope.owner, 0
+  if reg.owner == scope.owner then
+    holder = redis.call('HEXISTS', here, client)
+  else
+    redis.call('SREM', prefix .. 'clients:' .. reg.owner, client)
+    redis.call('SADD', prefix .. 'clients:' .. scope.owner, client)
+    if home then holder = redis.call('HDEL', prefix .. 'holders:' .. reg.owner, client) end
+    if reg.state == 'yielded' then
+      moves[reg.owner] = moves[reg.owner] or {}
+      table.insert(moves[reg.owner], 'client')
+      table.insert(moves[reg.owner], client)
+    end
+  end
+  if holder == 1 then redis.call('HSET', here, client, int(generation)) end
+  return holder
+end
+
+local function note_moves(scope, moves)
+  for owner, clients in pairs(moves) do
+    event(scope, 'moved', 'owner', owner, 'to', scope.owner, unpack(clients))
+  end
+end

@@ -1,0 +1,21 @@
+-- restored: the roster that a node brings from its lock store, `<node>:restored:<epoch>`. Its record `node:<roster>` has
+-- the generation of its start. While one is open, `ended` collects the clients whose right or release ended since.
+-- close_roster: it is complete, or its node is gone; forget_roster: nobody was on it.
+--- @include scope
+--- @include int
+local function roster_of(node, epoch)
+  return node .. ':restored:' .. int(epoch)
+end
+
+local function close_roster(roster)
+  if redis.call('SREM', prefix .. 'open', roster) == 0 then return end
+  for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'open')) do -- a roster per node, and two words
+    if string.find(name, ':restored:', 1, true) then return end
+  end
+  redis.call('UNLINK', prefix .. 'ended')
+end
+
+local function forget_roster(roster)
+  close_roster(roster)
+  redis.call('DEL', prefix .. 'node:' .. roster)
+end

@@ -1,0 +1,30 @@
+-- scope_init: marks a scope without data as a new installation: its first node begins normal. For an operator.
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta
+-- ARGV[2]  dataset   str    the id of the new dataset
+-- ARGV[3]  schema    str    the schema the caller speaks
+-- Returns  nothing
+-- Status   SCHEMA | EXISTS | INITIALIZED
+-- Retry    safe: before anybody has joined, a repeat changes nothing
+-- Durable  no
+-- Cost     O(1)
+--- @include begin
+--- @include now
+--- @include reply
+--- @include view
+local dataset, schema = ARGV[2], ARGV[3]
+
+local scope = begin()
+local found = redis.call('HMGET', KEYS[1], 'schema', 'incarnation')
+if found[1] and found[1] ~= schema then return reply(scope, 'SCHEMA', found[1]) end
+if found[2] then return reply(scope, 'EXISTS') end
+if scope.view ~= '' then return reply(scope, 'INITIALIZED') end
+
+now(scope)
+scope.clock = math.max(scope.clock, scope.raw)
+scope.dataset, scope.revision, scope.epoch, scope.active = dataset, 0, 0, false
+scope.in_force, scope.closing, scope.reclaim_until, scope.cap = 0, false, 0, 0
+redis.call('HSET', KEYS[1], 'schema', schema)
+keep_clock(scope)
+keep_view(scope)
+return reply(scope, 'INITIALIZED')

@@ -1,0 +1,59 @@
+-- scope_lost: the data are not those that the caller was told: everybody's life ends, and a full grace begins. Once per
+-- loss: the dataset gets a new id, and every counter is lifted above all that the caller remembers. Rosters are what
+-- the data still say. Nothing is in force before the longest lease and margin have passed (start_unknown).
+-- KEYS[1]  meta      hash   meta
+-- Uses     meta node:<owner> clients:<owner> holders:<owner> wanted:<owner> members lost open grace reclaimed forfeited
+--          orphans ended events
+-- ARGV[2]  dataset   str    the id of the new dataset
+-- ARGV[3]  clock     int    the scope clock that the caller remembers, ms
+-- ARGV[4]  lease     int    ms
+-- ARGV[5]  margin    int    ms
+-- ARGV[6]  grace     int    ms
+-- Returns  nothing
+-- Status   EMPTY | KNOWN | LOST
+-- Retry    safe: the repeat is KNOWN
+-- Durable  no
+-- Cost     O(members)
+--- @include begin
+--- @include now
+--- @include reply
+--- @include start_unknown
+local dataset, clock = ARGV[2], tonumber(ARGV[3])
+local lease, margin, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local scope = begin()
+if scope.view == '' then return reply(scope, 'EMPTY') end -- the first join begins with a full grace
+local told_dataset, told_revision, told_epoch = string.match(scope.told, '^(%S+) (%d+) (%d+)')
+local meta = redis.call('HMGET', KEYS[1], 'before', 'loss', 'incarnation')
+read_view(scope)
+if told_dataset ~= scope.dataset and (meta[1] == told_dataset or tonumber(meta[2] or 0) > clock) then
+  return reply(scope, 'KNOWN')
+end
+
+now(scope)
+scope.clock = math.max(scope.clock, clock) + 1
+scope.revision = math.max(scope.revision, tonumber(told_revision))
+scope.epoch = math.max(scope.epoch, tonumber(told_epoch))
+local incarnation = tonumber(string.match(scope.owner, ':(%d+)$'))
+redis.call('HSET', KEYS[1], 'before', told_dataset, 'incarnation',
+  int(math.max(tonumber(meta[3] or 0), incarnation, scope.clock)), 'generation',
+  int(math.max(tonumber(scope.generation), scope.clock)))
+keep_clock(scope)
+
+-- Every member's life ends; its rights are on rosters at once.
+for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
+  local node = prefix .. 'node:' .. owner
+  local figures = redis.call('HMGET', node, 'lease', 'margin', 'retention', 'grace')
+  lease, margin = math.max(lease, tonumber(figures[1] or 0)), math.max(margin, tonumber(figures[2] or 0))
+  grace = math.max(grace, tonumber(figures[4] or 0))
+  redis.call('HSET', node, 'fenced', 'data_lost')
+  redis.call('PEXPIRE', node, figures[3] or 1)
+  redis.call('UNLINK', prefix .. 'wanted:' .. owner)
+  if redis.call('EXISTS', prefix .. 'holders:' .. owner, prefix .. 'clients:' .. owner) > 0 then
+    redis.call('SADD', prefix .. 'lost', owner)
+  end
+end
+redis.call('UNLINK', prefix .. 'members', prefix .. 'open', prefix .. 'ended')
+scope.dataset, scope.active = dataset, false
+start_unknown(scope, grace, lease, margin, 'data lost')
+return reply(scope, 'LOST')
