@@ -51,4 +51,4 @@ for i = 1, #members, 2 do
 end
 return reply(scope, 'RENEWED', extended, next_due(), redis.call('EXISTS', prefix .. 'orphans'), #members / 2,
   redis.call('ZCARD', prefix .. 'due'), lapsed, pending(scope),
-  redis.call('HRANDFIELD', prefix .. 'wanted:' .. scope.owner, WANTED_MAX, 'WITHVALUES'))
+  redis.call('HRANDFIELD', prefix .. 'wanted:' .. scope.owner, WANTED_MAX, 'WITHVALUES') or {}) -- false on fakeredis

@@ -28,7 +28,7 @@ commit(scope)
 keep_clock(scope)
 local holders, registered = prefix .. 'holders:' .. orphan, prefix .. 'clients:' .. orphan
 local items, forfeited = {}, {}
-local rights = redis.call('HRANDFIELD', holders, limit, 'WITHVALUES')
+local rights = redis.call('HRANDFIELD', holders, limit, 'WITHVALUES') or {} -- false on fakeredis
 for i = 1, #rights, 2 do
   forfeited[#forfeited + 1] = rights[i]
   items[#items + 1] = { client = rights[i], upto = tonumber(rights[i + 1]), reason = 'forfeited', at = scope.clock }

@@ -35,7 +35,8 @@ if scope.active then
   end
   for _, owner in ipairs(redis.call('SMEMBERS', prefix .. 'lost')) do
     if #sample < SAMPLE then
-      for _, client in ipairs(redis.call('HRANDFIELD', prefix .. 'holders:' .. owner, SAMPLE - #sample)) do
+      local some = redis.call('HRANDFIELD', prefix .. 'holders:' .. owner, SAMPLE - #sample) or {} -- false on fakeredis
+      for _, client in ipairs(some) do
         sample[#sample + 1] = client
       end
     end

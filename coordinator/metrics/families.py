@@ -5,18 +5,15 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from coordinator._version import __version__
 from coordinator.errors import InvalidArgument
-from coordinator.metrics.node import OTHER, NodeMetrics
+from coordinator.metrics.node import OTHER, Lease, NodeMetrics
 from coordinator.settings import SECONDS_MAX
 from coordinator.values import at_least_0
-
-if TYPE_CHECKING:
-    from coordinator.node.lease import Lease
 
 SHARES_MAX = 100
 COUNT_MAX = 2**53
@@ -106,6 +103,10 @@ class LockMetrics:
             [*here, "script"],
             buckets=CALL_BUCKETS,
             registry=r,
+        )
+        self.yields = Counter(f"{own}yields_total", "Clients yielded to another node.", here, registry=r)
+        self.stale_grants = Counter(
+            f"{own}stale_grants_total", "Grants overtaken before they were confirmed.", here, registry=r
         )
         self.redis_errors = Counter(f"{own}redis_errors_total", "Round trips that failed.", [*here, "kind"], registry=r)
         self.barriers = Histogram(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -13,7 +13,27 @@ from coordinator.values import GraceState, Reason
 
 if TYPE_CHECKING:
     from coordinator.metrics.families import LockMetrics
-    from coordinator.node.lease import Lease
+    from coordinator.protocol import View
+
+
+class Lease(Protocol):
+    """What a scrape reads of a node's lease."""
+
+    view: View
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this incarnation has ended."""
+
+    def is_valid(self, now: float) -> bool:
+        """Tell whether the lease was renewed in time."""
+
+    def remaining(self, now: float) -> float:
+        """Return seconds of validity left."""
+
+    def grace_remaining(self, now: float) -> float:
+        """Return the seconds to the end of the period at the latest."""
+
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
@@ -61,8 +81,8 @@ class NodeMetrics:
         here = (node, scope)
         families.up.labels(*here).set_function(lambda: lease.is_valid(now()))
         families.lease_remaining.labels(*here).set_function(lambda: lease.remaining(now()))
-        families.epoch.labels(*here).set_function(lambda: lease.state.epoch)
-        families.in_force.labels(*here).set_function(lambda: self.grace_active and lease.state.in_force)
+        families.epoch.labels(*here).set_function(lambda: lease.view.epoch)
+        families.in_force.labels(*here).set_function(lambda: self.grace_active and lease.view.in_force)
         self._members = families.members.labels(*here)
         self._waiting_for = families.waiting_for.labels(*here)
         self._due = families.due.labels(*here)
@@ -72,6 +92,8 @@ class NodeMetrics:
         self._failovers = _Bound(families.failovers, here, PHASES)
         self._releases = _Bound(families.release_outcomes, here, RELEASE_REASONS, OUTCOMES)
         self._refusals = _Bound(families.refusals, here, (reason.value for reason in Reason))
+        self._yields = families.yields.labels(*here)
+        self._stale_grants = families.stale_grants.labels(*here)
         self._data_losses = families.data_losses.labels(*here)
         self._connections = _Bound(families.connection_events, (), adapters, CONNECTION_EVENTS)
         self._reclaims = _Bound(families.reclaim, (), RECLAIM_STATUSES)
@@ -87,7 +109,7 @@ class NodeMetrics:
     @property
     def grace_active(self) -> bool:
         """Whether a period is active, as far as this node knows; a closed one knows nothing."""
-        return self._lease.state.state is GraceState.ACTIVE and not self._lease.closed
+        return self._lease.view.state is GraceState.ACTIVE and not self._lease.is_over
 
     @property
     def grace_remaining(self) -> float:
@@ -96,7 +118,7 @@ class NodeMetrics:
 
     def clients(self, adapter: str) -> int:
         """Return how many clients of an adapter this node serves."""
-        return 0 if self._lease.closed else self._counts().get(adapter, 0)
+        return 0 if self._lease.is_over else self._counts().get(adapter, 0)
 
     # -- what is fed -----------------------------------------------------------------------------------------------
 
@@ -133,6 +155,14 @@ class NodeMetrics:
     def refused(self, reason: str) -> None:
         """Count a local check that was refused."""
         self._refusals(reason).inc()
+
+    def yielded(self) -> None:
+        """Count a client that was yielded to another node."""
+        self._yields.inc()
+
+    def stale_grant(self) -> None:
+        """Count a grant that was overtaken before it was confirmed."""
+        self._stale_grants.inc()
 
     def data_lost(self) -> None:
         """Count lost data that was noticed."""

@@ -1,16 +1,15 @@
-"""What a node does, as generators that yield Call or Sleep and never touch I/O.
+"""What one node knows and does: its lease, its clients, its procedures as generators that never touch I/O.
 
-Two drivers run them (sync, async). Everything an incarnation knows is here: its lease, its memory of clients, what
-its keeper has to do next. The keeper's own procedure is in keeper.py.
+The drivers of `coordinator.api` run them. The procedure that keeps a node alive is in keeper.py.
 """
 
-from coordinator.node.clients import ClientFlows
-from coordinator.node.grace import GraceFlows
-from coordinator.node.life import Event, Flow, Sleep
-from coordinator.node.locks import Grant, LockFlows
+from coordinator.node.grace import Grace
+from coordinator.node.life import Event
+from coordinator.node.locks import Grant, Locks
+from coordinator.node.requests import Flow, Sleep, Wait
 
-__all__ = ["Event", "Flow", "Grant", "Node", "Sleep"]
+__all__ = ["Event", "Flow", "Grant", "Node", "Sleep", "Wait"]
 
 
-class Node(LockFlows, GraceFlows, ClientFlows):
+class Node(Locks, Grace):
     """One node of a scope: all its procedures."""

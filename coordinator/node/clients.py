@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator import errors
-from coordinator.node.registry import Entry, Holding
-from coordinator.protocol import call as base
+from coordinator.node.registry import Entry
+from coordinator.node.requests import Flow, Sleep
+from coordinator.node.turns import TAKE_BACK_SECONDS, Turns, renewed
 from coordinator.protocol import clients, releases
+from coordinator.protocol.call import BATCH_MAX
 from coordinator.settings import milliseconds, ttl_ms
-from coordinator.values import (
-    ClientRegistration,
-    GraceState,
-    Move,
-    Unregistered,
-    client_bytes,
-    client_str,
-    text_bytes,
-)
+from coordinator.values import ClientRegistration, Unregistered, client_bytes, client_str, text_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-from coordinator.node.life import Core, Flow
+_ASK_AGAIN_SECONDS = (0.003, 0.004, 0.005, 0.01, 0.02, 0.04, 0.08)
+"""How long a register waits for a home to yield before it asks again; then 0.1 s each time."""
 
 
-class ClientFlows(Core):
+class Clients(Turns):
     """Procedures about the clients of the scope."""
 
     room_for_claims: Callable[[], int] = staticmethod(lambda: 0)
@@ -55,6 +49,8 @@ class ClientFlows(Core):
                 self._claims_asked_for -= room
             self.wake()  # the keeper may have found no room meanwhile
 
+    # -- register -------------------------------------------------------------------------------------------------
+
     def registering(  # noqa: PLR0913, PLR0917  (the pinned signature)
         self,
         client: str | bytes,
@@ -73,189 +69,199 @@ class ClientFlows(Core):
             ttl_ms(ttl),
             b"" if verifier is None else client_bytes(verifier, "verifier"),
             b"" if principal is None else client_bytes(principal, "principal"),
-            secrets.token_hex(8),
         )
 
     def register(
         self, items: Sequence[clients.Registering]
     ) -> Flow[list[ClientRegistration | errors.CoordinatorError]]:
-        """Register clients here."""
-        owner, life = self.lease.owner, self.memory.life
-        answers = yield from self.ask(lambda head: clients.register(self.keys, head, items))
-        if self.lease.owner != owner:
-            raise errors.Fenced("evicted")
-        results: list[ClientRegistration | errors.CoordinatorError] = []
-        for item, answer in zip(items, answers, strict=True):
-            if isinstance(answer, clients.Registered):
-                results.append(self._registered(item, answer, life))
-            else:
-                self.metrics.connection(item.adapter, "refused")
-                if isinstance(answer, errors.ConnectionLimitReached):
-                    self.metrics.limit_hit()
-                results.append(answer)
-        return results
+        """Register clients here. One that another node serves is asked for, until that has closed it."""
+        ids = [item.client for item in items]
+        self.refuse_unless_valid()
+        yield from self.take_turns(ids)
+        try:
+            old = yield from self.close_settled([(client, 0) for client in ids])
+            try:
+                answers = yield from self._ask_homes(items)
+            except errors.OutcomeUnknown:
+                raise  # perhaps registered: it is served again when it registers again
+            except errors.CoordinatorError:
+                self.restore(old.values())
+                raise
+            return [
+                self._taken(item, answer, old.get(item.client)) for item, answer in zip(items, answers, strict=True)
+            ]
+        finally:
+            self.end_turns(ids)
 
-    def _registered(self, item: clients.Registering, answer: clients.Registered, life: int) -> ClientRegistration:
-        taken = self._take(item.client, item.adapter, item.ttl_ms, answer, life)
-        if taken is None:
-            raise errors.Fenced("evicted")  # this node has joined anew since that was asked for
-        if answer.copied and self.lease.snapshot.state is GraceState.ACTIVE:
-            self.to_audit.append(taken)  # the owner it came from may have died meanwhile
-            self.wake()
+    def _ask_homes(
+        self, items: Sequence[clients.Registering]
+    ) -> Flow[list[clients.Registered | errors.CoordinatorError]]:
+        """Ask until every client is registered or refused, those that are held elsewhere again and again, 2 s in all."""
+        answers = yield from self.ask(lambda head: clients.register(self.meta, head, items))
+        waited = 0.0
+        for pause in itertools.chain(_ASK_AGAIN_SECONDS, itertools.repeat(0.1)):
+            held = [i for i, answer in enumerate(answers) if isinstance(answer, errors.ClientHeld)]
+            if not held or waited >= TAKE_BACK_SECONDS:
+                break
+            yield Sleep(pause)
+            waited += pause
+            batch = [items[i] for i in held]
+            try:
+                again = yield from self.ask(lambda head, batch=batch: clients.register(self.meta, head, batch))  # type: ignore[misc]
+            except errors.CoordinatorError as error:
+                again = [error] * len(held)  # what was answered before is done
+            for i, answer in zip(held, again, strict=True):
+                answers[i] = answer
+        return answers
+
+    def _taken(
+        self, item: clients.Registering, answer: clients.Registered | errors.CoordinatorError, old: Entry | None
+    ) -> ClientRegistration | errors.CoordinatorError:
+        if isinstance(answer, errors.CoordinatorError):
+            self.metrics.connection(item.adapter, "refused")
+            if isinstance(answer, errors.ConnectionLimitReached):
+                self.metrics.limit_hit()
+            if old is not None and isinstance(answer, errors.RegistrationRefused) and answer.reason != "moved":
+                self.restore([old])  # another adapter or principal: the registration is what it was
+            return answer
+        if self.lease.is_over:
+            return errors.Fenced(self.lease.why_not.value)
+        entry = old or Entry(item.client, 0, item.adapter, item.ttl_ms, lock_count=None if answer.holder else 0)
+        entry = renewed(entry, answer)
+        entry.ttl_ms = item.ttl_ms
+        self.wanted.pop(item.client, None)  # whoever asked for it before must ask again
+        self.registry.put(entry)
         self.metrics.connection(item.adapter, "connect")
         return ClientRegistration(
             client_id=client_str(item.client),
             adapter=item.adapter,
             ttl=item.ttl_ms / 1000,
             registered_at=answer.registered_ms / 1000,
-            last_seen=self.lease.state.clock_ms / 1000,
+            last_seen=self.lease.clock_ms / 1000,
             remote_addr=client_str(item.remote_addr),
-            lock_count=taken.lock_count,
-            holder=answer.holder,
+            lock_count=entry.lock_count,
+            holder=answer.holder or answer.must_reclaim,
             owner=self.lease.owner,
             generation=answer.generation,
             state="live",
+            must_reclaim=answer.must_reclaim,
         )
 
-    def _take(self, client: bytes, adapter: str, ttl: int, answer: clients.Registered, life: int) -> Entry | None:
-        """Take a registration as it was answered; return the newest one, None when another incarnation has begun."""
-        kept = answer.holder and not answer.copied
-        holding = Holding(answer.generation, holder=kept, lock_count=None if answer.holder else 0)
-        entry = Entry(
-            client,
-            answer.generation,
-            adapter,
-            ttl,
-            answer.previous,
-            holding,
-            answer.copied,
-            answer.left,
-            life=life,
-        )
-        return self.memory.put(entry, kept=kept)
+    # -- unregister, cancel, revoke -------------------------------------------------------------------------------
 
     def unregister(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[list[Unregistered | errors.CoordinatorError]]:
-        """Disconnect clients: their entries close first."""
-        closed = [self._close_named(client, generation) for client, generation in pairs]
-        asked = self.now()
-        with self.claiming(len(pairs), least=len(pairs)) as room:
-            claim_ms = milliseconds(self.settings.claim_seconds) if room else 0
-            try:
-                answers = yield from self.ask(lambda head: clients.unregister(self.keys, head, pairs, claim_ms))
-            except (errors.Refused, errors.Unavailable, errors.Closed):
-                self._restore(closed)
-                raise
-            except BaseException:
-                for (client, generation), entry in zip(pairs, closed, strict=True):
-                    self._is_gone(client, generation, entry)  # perhaps; it is served again when it registers again
-                raise
-            return self._left(pairs, closed, answers, asked)
+        """Disconnect clients (id, generation or 0): their entries close first."""
+        ids = [client for client, _ in pairs]
+        self.refuse_unless_valid()
+        yield from self.take_turns(ids)
+        try:
+            closed = yield from self.close_settled([pair for pair in pairs if self._is_meant(*pair)])
+            asked = self.now()
+            with self.claiming(len(pairs), least=len(pairs)) as room:
+                claim_ms = milliseconds(self.settings.claim_seconds) if room else 0
+                retention_ms = milliseconds(self.settings.retention_seconds)
+                try:
+                    answers = yield from self.ask(
+                        lambda head: clients.unregister(self.meta, head, pairs, claim_ms, retention_ms)
+                    )
+                except errors.OutcomeUnknown:
+                    for entry in closed.values():  # perhaps; it is served again when it registers again
+                        self.metrics.connection(entry.adapter, "disconnect")
+                    raise
+                except errors.CoordinatorError:
+                    self.restore(closed.values())
+                    raise
+                return self._left(pairs, closed, answers, asked)
+        finally:
+            self.end_turns(ids)
+
+    def _is_meant(self, client: bytes, generation: int) -> bool:
+        """Tell whether a disconnect is about the entry here: what is named may never have been here."""
+        entry = self.registry.get(client)
+        return not generation or entry is None or entry.generation == generation
 
     def _left(
         self,
         pairs: Sequence[tuple[bytes, int]],
-        closed: Sequence[Entry | None],
+        closed: dict[bytes, Entry],
         answers: Sequence[clients.Leaving | errors.CoordinatorError],
         asked: float,
     ) -> list[Unregistered | errors.CoordinatorError]:
         """Take what was answered to disconnects that were asked for at a node time."""
         results: list[Unregistered | errors.CoordinatorError] = []
         claims: list[releases.Claim] = []
-        for (client, _), entry, answer in zip(pairs, closed, answers, strict=True):
+        for (client, _), answer in zip(pairs, answers, strict=True):
             if not isinstance(answer, clients.Leaving):
                 results.append(answer)
                 continue
-            self._is_gone(client, answer.generation, entry)
+            # An older one goes too: the reply to the registration that has ended was lost.
+            entry = closed.get(client) or self.registry.close(client, answer.generation)
+            if entry is not None:
+                self.metrics.connection(entry.adapter, "disconnect")
             if answer.token:
-                claims.append(releases.own(self.lease.owner, client, answer.generation, answer.adapter, answer.token))
+                claims.append(releases.own(client, answer.generation, answer.adapter, answer.token))
             else:
                 self.due_at(answer.due_ms)
-            wait = max(0.0, (answer.due_ms - self.lease.state.clock_ms) / 1000)
+            wait = max(0.0, (answer.due_ms - self.lease.clock_ms) / 1000)
             results.append(Unregistered(client_str(client), answer.generation, wait))
         if claims:
             self.on_claims(claims, asked)
         return results
 
-    def _close_named(self, client: bytes, generation: int) -> Entry | None:
-        """Close the entry that a disconnect is about; an older one stays: what is named may never have been here."""
-        entry = self.memory.get(client)
-        if generation and (entry is None or entry.generation != generation):
-            return None
-        return self.memory.close(client, generation)
-
-    def _is_gone(self, client: bytes, generation: int, closed: Entry | None) -> None:
-        """Count a disconnect, once; close what is older too: the reply to the registration that has ended was lost."""
-        entry = (self.memory.close(client, generation) if generation else None) or closed
-        if entry is not None:
-            self.metrics.connection(entry.adapter, "disconnect")
-
-    def _restore(self, closed: Iterable[Entry | None]) -> None:
-        """Put entries back after what was certainly not executed, unless another life or registration has begun."""
-        for entry in filter(None, closed):
-            self.memory.restore(entry)
-
-    def audit(self, batch: Sequence[Entry]) -> Flow[None]:
-        """Ask for up to 200 clients of this node whether they are still here, and what they brought with them too."""
-        ids = [entry.client for entry in batch]
-        views = yield from self.ask(lambda head: clients.view(self.keys, head, ids))
-        for entry, found in zip(batch, views, strict=True):
-            view, expected = found or (None, False)
-            if view is None or view.owner != self.lease.owner or view.state == "leaving":
-                self.forget(entry.client, view.owner if view else "", entry.generation)
-            elif expected and (entry.holder or entry.copied) and entry.told < self.lease.state.epoch:
-                # It came with its right while that owner lived, so nobody has it reclaim: the server must.
-                entry.told = self.lease.state.epoch
-                self.on_move(Move(client_str(entry.client), self.lease.owner, "lost"))
-
     def cancel(self, client: bytes) -> Flow[bool]:
-        """End a deferral as a reconnect here would; True also if that was done here before and nobody was told."""
-        request, life = secrets.token_hex(8), self.memory.life
-        answer = yield from self.ask(lambda head: clients.cancel(self.keys, head, client, request))
-        if answer is None and self.memory.get(client) is not None:
-            return False
-        views = yield from self.ask(lambda head: clients.view(self.keys, head, [client]))
-        view, _ = views[0] or (None, False)
-        if answer is None:
-            if view is None or view.state != "live" or view.owner != self.lease.owner:
+        """End a deferral as a reconnect here would; False if there was none."""
+        yield from self.take_turns([client])
+        try:
+            (answer,) = yield from self.ask(lambda head: clients.cancel(self.meta, head, [client], own=False))
+            if answer.status == "UNKNOWN":
+                raise errors.RegistrationRefused(errors.UNKNOWN)
+            if answer.registered is None:
                 return False
-            # Where it is a holder is not told: it is taken for none, so that its first lock is held anew.
-            answer = clients.Registered(view.generation, "", 0, holder=view.holder, copied=view.holder, left=())
-        if view is not None and view.generation == answer.generation:
-            taken = self._take(client, view.adapter, milliseconds(view.ttl), answer, life)
-            if taken is None:
-                raise errors.Fenced("evicted")
-            self.metrics.connection(view.adapter, "cancel")
-        return True
-
-    def touch(self, ids: Sequence[bytes]) -> Flow[list[errors.CoordinatorError | None]]:
-        """Note that clients were seen."""
-        known = {client: entry.generation for client in ids if (entry := self.memory.get(client)) is not None}
-        answers = yield from self.ask(lambda head: clients.statuses("client_touch", self.keys, head, tuple(ids)))
-        for client, error in zip(ids, answers, strict=True):
-            entry = self.memory.get(client)
-            if error is not None and entry is not None and entry.generation <= known.get(client, 0):
-                self._lost_touch(entry, error)
-        return answers
+            known = self.registry.get(client)
+            if answer.status == "LIVE" and known is not None:
+                return False
+            # LIVE, and unknown here: cancelled before, and the reply was lost.
+            blank = Entry(client, 0, answer.adapter, answer.ttl_ms)
+            self.registry.put(renewed(blank, answer.registered))
+            self.metrics.connection(answer.adapter, "cancel")
+            return True
+        finally:
+            self.end_turns([client])
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        closed, request = self.memory.close(client), secrets.token_hex(8)
+        yield from self.take_turns([client])
         try:
-            yield from self.ask(lambda head: clients.revoke(self.keys, head, client, request))
-        except errors.RegistrationRefused:
-            raise  # nothing of it is left: the entry stays closed
-        except (errors.Refused, errors.Unavailable, errors.Closed):
-            self._restore([closed])
-            raise
-        self.due_at(self.lease.state.clock_ms)
+            closed = yield from self.close_settled([(client, 0)])
+            try:
+                yield from self.ask(lambda head: clients.revoke(self.meta, head, client))
+            except (errors.OutcomeUnknown, errors.RegistrationRefused):
+                raise  # perhaps; or nothing of it is left: the entry stays closed
+            except errors.CoordinatorError:
+                self.restore(closed.values())
+                raise
+            self.due_at(self.lease.clock_ms)
+        finally:
+            self.end_turns([client])
+
+    # -- touch, views ---------------------------------------------------------------------------------------------
+
+    def touch(self, ids: Sequence[bytes]) -> Flow[list[errors.CoordinatorError | None]]:
+        """Note that clients were seen."""
+        known = {client: entry for client in ids if (entry := self.registry.get(client)) is not None}
+        answers = yield from self.ask(lambda head: clients.touch(self.meta, head, ids))
+        for client, error in zip(ids, answers, strict=True):
+            if error is not None and client in known and self.registry.get(client) is known[client]:
+                self.forget(known[client], error)
+        return answers
 
     def view_clients(self, ids: Sequence[bytes]) -> Flow[list[ClientRegistration | None]]:
         """Read records, with this node's lock counts."""
-        views = yield from self.ask(lambda head: clients.view(self.keys, head, ids))
-        return [self._with_count(client, found and found[0]) for client, found in zip(ids, views, strict=True)]
+        views = yield from self.ask(lambda head: clients.view(self.meta, head, ids))
+        return [self._with_count(client, view) for client, view in zip(ids, views, strict=True)]
 
     def _with_count(self, client: bytes, view: ClientRegistration | None) -> ClientRegistration | None:
-        entry = self.memory.get(client)
+        entry = self.registry.get(client)
         if view is None or entry is None or entry.generation != view.generation:
             return view
         fields = {name: getattr(view, name) for name in ClientRegistration.__slots__}
@@ -264,17 +270,4 @@ class ClientFlows(Core):
     def client_page(self, adapter: str, cursor: str) -> Flow[tuple[str, list[bytes]]]:
         """Read a page of an adapter's clients."""
         self.settings.limit_of(adapter)
-        return self.ask(lambda head: clients.page(self.keys, head, adapter, cursor, base.BATCH_MAX))
-
-    def drop_moved(self) -> Flow[bool]:
-        """Tell of up to 200 clients that went from here: copies of their rights go; tell whether there are more."""
-        if batch := list(itertools.islice(list(self.to_drop.items()), base.BATCH_MAX)):
-            args = tuple(value for pair in batch for value in pair)
-            yield from self._drop_batch(args)
-            for client, generation in batch:
-                if self.to_drop.get(client) == generation:
-                    del self.to_drop[client]
-        return bool(self.to_drop)
-
-    def _drop_batch(self, args: tuple[bytes | int, ...]) -> Flow[list[errors.CoordinatorError | None]]:
-        return self.ask(lambda head: clients.statuses("client_drop", self.keys, head, args, closed=True))
+        return self.ask(lambda head: clients.page(self.meta, head, adapter, cursor, BATCH_MAX))

@@ -1,100 +1,123 @@
-"""The grace period: start, end, advance, views. No I/O."""
+"""The grace period: start, withdraw, end, views. No I/O."""
 
 from __future__ import annotations
 
-import secrets
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from coordinator import errors
-from coordinator import protocol as calls
-from coordinator.node.lease import Head, State
-from coordinator.protocol import call as base
+from coordinator.node.life import Life
+from coordinator.node.requests import Flow
 from coordinator.protocol import grace, nodes
-from coordinator.values import (
-    GracePeriod,
-    GraceView,
-    text_bytes,
-)
+from coordinator.protocol.call import BATCH_MAX, Call, Head, Reply, View
+from coordinator.values import GracePeriod, GraceStarted, GraceState, GraceView, text_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-from coordinator.node.life import Core, Flow, Sleep
 
-_STARTING_POLL_SECONDS = 0.01
-
-
-class GraceFlows(Core):
+class Grace(Life):
     """Procedures about the period of the scope."""
 
-    def start_grace(self, ids: Sequence[bytes], if_empty: str, reason: str) -> Flow[None]:
-        """Bring this node's restored roster, in batches."""
-        if if_empty not in {"wait", "skip"}:
-            msg = f"if_empty={if_empty!r} must be 'wait' or 'skip'"
-            raise errors.InvalidArgument(msg)
-        why, first = text_bytes("reason", reason), 0
-        while not self._starting.acquire(blocking=False):
-            yield Sleep(_STARTING_POLL_SECONDS)  # one at a time: a repeat is known by the node's last request only
-        try:
-            while first < max(1, len(ids)):
-                batch, first = ids[first : first + base.BATCH_MAX], first + base.BATCH_MAX
-                yield from self._start_grace(batch, if_empty, why, more=first < len(ids))
-        finally:
-            self._starting.release()
+    # -- start: open a roster, read the lock store, bring what it has ----------------------------------------------
 
-    def _start_grace(
-        self, batch: Sequence[bytes], if_empty: str, reason: bytes, *, more: bool
-    ) -> Flow[tuple[str, ...]]:
-        request = secrets.token_hex(8)
-        return self.ask_tight(
+    def open_roster(self, if_empty: str, reason: str) -> Flow[int]:
+        """Open this node's roster before its lock store is read; return the epoch that it is for."""
+        if if_empty not in {"wait", "skip"}:
+            msg = f"if_empty={if_empty!r:.60} must be 'wait' or 'skip'"
+            raise errors.InvalidArgument(msg)
+        why = text_bytes("reason", reason)
+        epoch, _ = yield from self._start(0, (), more=True, if_empty=if_empty, reason=why)
+        return epoch
+
+    def bring_roster(
+        self, epoch: int, ids: Sequence[bytes], bad: Sequence[str | bytes], if_empty: str, reason: str
+    ) -> Flow[GraceStarted]:
+        """Bring the clients that the lock store has, 200 a call. Raises StaleEpoch: open it and read the store again."""
+        words: Counter[str] = Counter()
+        started, first, why = 0, 0, text_bytes("reason", reason)
+        while first < max(1, len(ids)):
+            batch, first = ids[first : first + BATCH_MAX], first + BATCH_MAX
+            started, answers = yield from self._start(
+                epoch, batch, more=first < len(ids), if_empty=if_empty, reason=why
+            )
+            words.update(answers)
+        yield from self.acknowledge()
+        return GraceStarted(
+            started or None, words["EXPECTED"], words["LIVE"], words["FORFEITED"], tuple(bad)
+        )
+
+    def _start(
+        self, epoch: int, batch: Sequence[bytes], *, more: bool, if_empty: str, reason: bytes
+    ) -> Flow[tuple[int, list[str]]]:
+        return self.ask(
             lambda head: grace.start(
-                self.keys, head, self.name, batch, request, more=more, if_empty=if_empty, reason=reason
+                self.meta, head, self.name, epoch, batch, more=more, if_empty=if_empty, reason=reason
             )
         )
+
+    def withdraw(self) -> Flow[int]:
+        """Take this node's roster back; return how many rights were on it."""
+        count = yield from self.ask(lambda head: grace.withdraw(self.meta, head, self.name))
+        yield from self.acknowledge()
+        return count
+
+    # -- end --------------------------------------------------------------------------------------------------------
 
     def end_grace(self, reason: str, epoch: int = 0) -> Flow[None]:
         """End the period of this epoch, 0: whichever it is."""
         if not reason:
             msg = "reason='' must say why the period is ended: clients lose locks by it"
             raise errors.InvalidArgument(msg)
-        why, request = text_bytes("reason", reason), secrets.token_hex(8)
-        yield from self.ask_tight(lambda head: grace.end(self.keys, head, epoch, why, request))
+        why, view = text_bytes("reason", reason), self.lease.view
+        # Named in the request, so that a repeat never ends the next one.
+        meant = epoch or (view.epoch if view.state is GraceState.ACTIVE else 0)
+        yield from self.ask(lambda head: grace.end(self.meta, head, meant, why))
+        yield from self.acknowledge()
 
     def advance(self) -> Flow[None]:
         """Move the period at its deadline."""
-        yield from self.ask_tight(lambda head: grace.advance(self.keys, head, tight=True))
+        acked = self.lease.acked
+        yield from self.ask(lambda head: grace.advance(self.meta, head, acked))
+        self.told = max(self.told, acked)
+        yield from self.acknowledge()
 
-    def scope_view(self) -> Flow[tuple[State, nodes.ScopeView]]:
-        """Read the whole picture, with the head it came with."""
-        states: list[State] = []
+    # -- views ------------------------------------------------------------------------------------------------------
 
-        def build(head: Head) -> calls.Call[nodes.ScopeView]:
-            call = nodes.view(self.keys, head, self.settings.adapters)
+    def scope_view(self) -> Flow[tuple[Reply, nodes.ScopeView]]:
+        """Read the whole picture, with the reply that it came with."""
+        replies: list[Reply] = []
 
-            def parse(reply: base.Reply) -> nodes.ScopeView:
-                states.append(reply.state)
-                return call.parse(reply)
+        def build(head: Head) -> Call[nodes.ScopeView]:
+            call = nodes.view(self.meta, head, self.settings.adapters)
+            parse = call.parse
 
-            return calls.Call(call.script, call.keys, call.args, call.head, parse)
+            def keep(reply: Reply) -> nodes.ScopeView:
+                replies.append(reply)
+                return parse(reply)
+
+            call.parse = keep
+            return call
 
         view = yield from self.ask(build)
-        return states[-1], view
+        return replies[-1], view
 
     def grace_view(self) -> Flow[GraceView]:
         """Read the period as Redis has it now."""
-        state, view = yield from self.scope_view()
+        reply, found = yield from self.scope_view()
+        view: View = reply.view
         return GraceView(
-            state=state.state,
-            epoch=state.epoch,
-            revision=state.revision,
-            in_force=state.in_force,
-            closing=state.closing,
-            remaining_seconds=max(0.0, (state.deadline_ms - state.clock_ms) / 1000),
-            expected_clients=view.remaining + view.reclaimed,
-            reclaimed_clients=view.reclaimed,
-            waiting_for=view.waiting_for or view.sample,
-            started_at=view.started_ms / 1000,
-            reason=view.reason,
+            state=view.state,
+            epoch=view.epoch,
+            revision=view.revision,
+            in_force=view.in_force,
+            closing=view.closing,
+            remaining_seconds=max(0.0, (view.deadline_ms - reply.clock_ms) / 1000),
+            expected_clients=found.remaining + found.reclaimed,
+            reclaimed_clients=found.reclaimed,
+            waiting_for=found.waiting_for or found.sample,
+            started_at=found.started_ms / 1000,
+            reason=found.reason,
         )
 
     def announce_last(self) -> Flow[None]:
@@ -106,6 +129,6 @@ class GraceFlows(Core):
         done, lost = int(reclaimed), int(forfeited)
         self.ended(GracePeriod(int(epoch), reason, int(started) / 1000, int(duration) / 1000, done + lost, done, lost))
 
-    def roster_page(self, which: str, at: tuple[str, str]) -> Flow[tuple[tuple[str, str], list[bytes]]]:
-        """Read a page of expected or reclaimed clients."""
-        return self.ask(lambda head: grace.roster(self.keys, head, which, at, base.BATCH_MAX))
+    def roster_page(self, which: str, at: grace.Page) -> Flow[tuple[grace.Page, list[bytes]]]:
+        """Read a page of expected, reclaimed or forfeited clients."""
+        return self.ask(lambda head: grace.roster(self.meta, head, which, at, BATCH_MAX))

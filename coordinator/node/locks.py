@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator import errors
-from coordinator.node.registry import Entry
-from coordinator.protocol import call as base
+from coordinator.node.clients import Clients
+from coordinator.node.requests import Flow
 from coordinator.protocol import clients, grace
-from coordinator.values import (
-    GraceState,
-    Operation,
-    ReclaimOutcome,
-    Verdict,
-)
+from coordinator.protocol.call import BATCH_MAX
+from coordinator.values import GraceState, Operation, ReclaimOutcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-from coordinator.node.life import Core, Flow, Sleep
+    from coordinator.node.registry import Entry
 
-_HELD_POLL_SECONDS = 0.002
+_NEW = Operation.NEW
 
 
-@dataclass(frozen=True, slots=True)
 class Grant:
-    """A permission that is not confirmed yet."""
+    """A permission that is not confirmed yet. `owner` and `generation` label the lock.
 
-    owner: str
-    generation: int
-    epoch: int
-    operation: Operation
-    entry: Entry
-    still_good: Callable[[Grant], bool]
+    It is open until it is confirmed or undone; until then its client cannot leave this node.
+    """
+
+    __slots__ = ("_entry", "_is_open", "_node", "epoch", "generation", "operation", "owner")
+
+    def __init__(  # noqa: PLR0913, PLR0917  (what a check was made under)
+        self, node: Locks, entry: Entry, owner: str, epoch: int, operation: Operation, *, is_open: bool = True
+    ) -> None:
+        """Stand for a check that was made under an entry. `is_open`: the caller has opened it in the registry."""
+        self._node = node
+        self._entry = entry
+        self._is_open = is_open
+        self.owner = owner
+        self.generation = entry.generation
+        self.epoch = epoch
+        self.operation = operation
 
     def confirm(self) -> None:
-        """Make the insert count; local, any number of times. Raises StaleGrant: undo the insert."""
-        if not self.still_good(self):
-            msg = f"the grant of epoch {self.epoch} was overtaken: undo the insert and let the client retry"
-            raise errors.StaleGrant(msg)
+        """Make the insert count. Local. A grant to reclaim may be confirmed again, after each further insert.
+
+        Raises StaleGrant: undo the insert, and let the client ask again. The lock is counted no more.
+        """
+        node, entry = self._node, self._entry
+        if (
+            node.registry.get(entry.client) is entry
+            and node.lease.still_allows(self.operation, self.owner, self.epoch, node.now())
+            and (self.operation is _NEW or entry.admitted == self.epoch)
+        ):
+            if self.operation is _NEW:
+                self._settle(uncount=False)
+            return
+        node.metrics.stale_grant()
+        self.undo()
+        msg = f"the grant of epoch {self.epoch} was overtaken: undo the insert and let the client retry"
+        raise errors.StaleGrant(msg)
+
+    def undo(self) -> None:
+        """Give it up: nothing was inserted, or it was taken out again. Idempotent, after a confirm too."""
+        self._settle(uncount=self.operation is _NEW)
+        if self.operation is not _NEW:
+            self._entry.admitted = 0
+
+    def _settle(self, *, uncount: bool) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._node.registry.end_grant(self._entry, uncount=uncount)
 
 
-class LockFlows(Core):
+class Locks(Clients):
     """Procedures about a client's locks here."""
 
     def check(self, operation: Operation) -> Verdict:
@@ -58,211 +85,201 @@ class LockFlows(Core):
             self.metrics.refused(verdict.reason.value)
         return verdict
 
-    def _still_good(self, grant: Grant) -> bool:
-        return self.memory.get(grant.entry.client) is grant.entry and self.lease.still_allows(
-            grant.operation, grant.owner, grant.epoch, self.now()
-        )
+    # -- new locks ------------------------------------------------------------------------------------------------
+
+    def grant_at_once(self, client: bytes) -> Grant | None:
+        """Return a grant for a new lock of a client that holds already, without a round trip; None: ask begin_grant."""
+        entry = self.registry.get(client)
+        if entry is None or not entry.holder:
+            return None
+        # The view is read before it is checked, and the entry before the grant is opened: whatever changes after that,
+        # the confirm sees that it is another.
+        view = self.lease.snapshot
+        if self.now() >= view.new_until:
+            self.check(_NEW).raise_for_refusal()
+            return None
+        if not self.registry.begin_grant(entry, count=True):
+            return None
+        return Grant(self, entry, view.owner, view.epoch, _NEW)
 
     def begin_grant(self, client: bytes) -> Flow[Grant]:
-        """Hold and check for a new lock."""
-        self.check(Operation.NEW).raise_for_refusal()
-        entry = yield from self._count(client)
-        # The view is read before it is checked, the entry before it was held: whatever changes after that, the
-        # confirm sees that it is another.
-        view = self.lease.snapshot
-        try:
-            self.check(Operation.NEW).raise_for_refusal()
-        except BaseException:
-            yield from self.uncount_lock(client, entry.generation)
-            raise
-        return Grant(view.owner, entry.generation, view.epoch, Operation.NEW, entry, self._still_good)
+        """Hold and check for a new lock; the first one of a client is durable (`client_hold`) before this returns."""
+        while True:
+            self.check(_NEW).raise_for_refusal()
+            yield from self.entry(client)
+            grant = self.grant_at_once(client)
+            if grant is not None:
+                return grant
+            yield from self.take_turns([client])
+            try:
+                yield from self._hold(client)
+                grant = self.grant_at_once(client)  # within the turn: nobody drops what has no lock yet
+                if grant is not None:
+                    return grant
+            finally:
+                self.end_turns([client])
 
-    def admit(self, client: bytes) -> Flow[Grant]:
-        """Ask whether a client may reclaim here now."""
-        entry = self.entry(client)
-        waited = 0.0
-        while self.lease.snapshot.strict and waited < self.settings.op_timeout_seconds:
-            yield Sleep(_HELD_POLL_SECONDS)  # a call of this node itself is under way
-            waited += _HELD_POLL_SECONDS
-        self.check(Operation.RECLAIM).raise_for_refusal()
+    def _hold(self, client: bytes) -> Flow[None]:
+        """Make a client whose turn the caller has a holder. Raises GraceActive while its right is on a roster."""
+        entry = self.registry.get(client)
+        if entry is None or entry.holder:
+            return
+        before, entry.unsure = entry.unsure, True
         try:
-            owner, epoch = yield from self.ask(lambda head: grace.admit(self.keys, head, client))
+            (error,) = yield from self.ask(lambda head: clients.hold(self.meta, head, [(client, entry.generation)]))
+        except errors.OutcomeUnknown:
+            raise
+        except errors.CoordinatorError:
+            entry.unsure = before  # certainly not executed
+            raise
+        if error is not None:
+            entry.unsure = before
+            self.forget(entry, error)
+            raise error
+        entry.holder, entry.unsure = True, False
+
+    # -- reclaims -------------------------------------------------------------------------------------------------
+
+    def admit(self, client: bytes, *, keep_open: bool = False) -> Flow[Grant]:
+        """Ask whether a client may reclaim here now. `keep_open`: the caller ends the grant when its inserts are over.
+
+        Without it the admission itself keeps the client here, until it completes, is undone or its epoch is over.
+        """
+        entry = yield from self.entry(client)
+        self.check(Operation.RECLAIM).raise_for_refusal()
+        owner = self.lease.owner
+        yield from self.take_turns([client])
+        try:
+            epoch = yield from self.ask(lambda head: grace.admit(self.meta, head, client))
+            entry.admitted = epoch
         except errors.Refused as error:
-            self._lost_touch(entry, error)
+            self.forget(entry, error)
             self.metrics.reclaimed(granted=False)
             raise
-        entry.admitted = epoch
-        self._reclaiming[client] = entry
-        return Grant(owner, entry.generation, epoch, Operation.RECLAIM, entry, self._still_good)
-
-    def stop_reclaiming(self, client: bytes) -> None:
-        """Give a reclaim up, without completing."""
-        self._reclaiming.pop(client, None)
-
-    def _is_reclaiming(self) -> bool:
-        """Tell whether a reclaim is open here; forget those that nothing can confirm any more."""
-        with self._mutex, contextlib.suppress(KeyError):  # all of them go when this node joins anew
-            while True:
-                client, entry = self._reclaiming.popitem()
-                if self.memory.get(client) is entry and entry.admitted >= self.lease.state.epoch:
-                    self._reclaiming[client] = entry
-                    return True
-        return False
-
-    def complete(self, ids: Sequence[bytes]) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
-        """Clients have all their locks back: close their reclaiming here, then tell."""
-        completing: list[bytes] = []
-        try:
-            for client in ids:
-                while not self.memory.begin_completing(client):
-                    yield Sleep(_HELD_POLL_SECONDS)
-                completing.append(client)
-            return (yield from self._complete(ids))
         finally:
-            for client in completing:
-                self._look_after(left_over=self.memory.end_completing(client))
+            self.end_turns([client])
+        if keep_open and not self.registry.begin_grant(entry, count=False):
+            msg = "the client has left or registered anew meanwhile: nothing was inserted"
+            raise errors.StaleGrant(msg)
+        return Grant(self, entry, owner, epoch, Operation.RECLAIM, is_open=keep_open)
 
-    def _complete(self, ids: Sequence[bytes]) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
-        entries = []
-        for client in ids:
-            self._reclaiming.pop(client, None)
-            entries.append(self.memory.reopen(client))
-        # In a normal scope there is nothing to close, and others' new locks would be refused meanwhile.
-        idle = self.lease.state.state is GraceState.ACTIVE and not self._is_reclaiming()
-        send = self.ask_tight if idle else self.ask
+    def complete(
+        self, ids: Sequence[bytes], locks: int | None = None
+    ) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
+        """Clients have all their locks back: their reclaiming here ends, then Redis is told."""
+        self.refuse_unless_valid()
+        yield from self.take_turns(ids)
         try:
-            results = yield from send(lambda head: grace.complete(self.keys, head, ids, idle=idle))
-        except (errors.Refused, errors.Unavailable, errors.Closed):
-            raise
-        except BaseException:
-            for client, entry in zip(ids, entries, strict=True):
-                self.memory.lose_count(client, entry)  # perhaps a holder by now, of locks that were not counted here
-            raise
-        for client, entry, result in zip(ids, entries, results, strict=True):
-            if isinstance(result, ReclaimOutcome):
-                self.memory.lose_count(client, entry)
-                if entry is not None:
-                    # After a repeat it may have dropped its right meanwhile: its next lock holds anew.
-                    entry.holding.holder = not result.repeated
-                if not result.repeated:
-                    self.metrics.reclaimed(granted=True)
-                continue
+            entries = [self.registry.get(client) for client in ids]
+            for entry in filter(None, entries):
+                entry.admitted = 0
+            try:
+                results = yield from self.ask(lambda head: grace.complete(self.meta, head, ids))
+            except errors.OutcomeUnknown:
+                for entry in filter(None, entries):
+                    entry.unsure, entry.lock_count = True, None  # perhaps a holder by now
+                raise
+            for entry, result in zip(entries, results, strict=True):
+                self._completed(entry, result, locks)
+        finally:
+            self.end_turns(ids)
+        if self.lease.view.closing:
+            yield from self.acknowledge()  # with one node, or all others idle, that lifts the period
+            view = self.lease.view
+            over = view.state is GraceState.NORMAL
+            results = [
+                replace(r, closing=view.closing, lifted=over) if isinstance(r, ReclaimOutcome) else r for r in results
+            ]
+        return results
+
+    def _completed(
+        self, entry: Entry | None, result: ReclaimOutcome | errors.CoordinatorError, locks: int | None
+    ) -> None:
+        if not isinstance(result, ReclaimOutcome):
             self.metrics.reclaimed(granted=False)
             if entry is not None:
-                self._lost_touch(entry, result)
-        return results
+                self.forget(entry, result)
+            return
+        if not result.repeated:
+            self.metrics.reclaimed(granted=True)
+        if entry is not None:
+            if locks is not None:
+                entry.lock_count = locks
+            elif not (result.repeated and entry.holder):
+                entry.lock_count = None
+            entry.holder, entry.unsure = True, False
 
     # -- lock counts: only the first lock and the last one gone reach Redis -----------------------------------------
 
     def count_lock(self, client: bytes) -> Flow[int | None]:
-        """One lock more; the first is durable (`client_hold`) before this returns."""
-        entry = yield from self._count(client)
-        return entry.lock_count
+        """One lock more; the first is durable (`client_hold`) before this returns.
 
-    def _count(self, client: bytes) -> Flow[Entry]:
-        """Count one lock more; return the entry that was held for it, as it was before that."""
-        yield from self._begin_switch(client)
-        try:
-            while True:
-                entry = self.entry(client)
-                if not entry.holder:
-                    yield from self._hold(entry)
-                if self.memory.count(entry):
-                    return entry
-        finally:
-            self._end_switch(client)
-
-    def uncount_lock(self, client: bytes, generation: int = 0) -> Flow[int | None]:
-        """One lock less, never below none; the last one drops the right. An unknown count stays unknown.
-
-        With a generation, that of the grant which is undone: nothing, if the right it counted for is over.
+        A client that reclaims has its right on a roster until it completes: the count alone goes up.
         """
-        yield from self._begin_switch(client)
-        try:
-            entry = self.memory.get(client)
-            if entry is None:
-                return 0
-            if not generation or generation >= entry.holding.since:
-                self.memory.uncount(entry.holding)
-                if entry.holding.left_over:
-                    yield from self._drop(client)
-            return entry.lock_count
-        finally:
-            self._end_switch(client)
+        while True:
+            entry = yield from self.entry(client)
+            if entry.holder and self.registry.count(entry):
+                return entry.lock_count
+            yield from self.take_turns([client])
+            try:
+                yield from self._hold(client)
+            except errors.GraceActive:
+                if not entry.admitted or not self.registry.count(entry):
+                    raise
+                return entry.lock_count
+            else:
+                held = self.registry.get(client)
+                if held is not None and self.registry.count(held):
+                    return held.lock_count
+            finally:
+                self.end_turns([client])
+
+    def uncount_lock(self, client: bytes) -> Flow[int | None]:
+        """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
+        entry = self.registry.get(client)
+        if entry is None:
+            return 0
+        self.registry.uncount(entry)
+        if entry.is_left_over:
+            yield from self._drop(client)
+        return entry.lock_count
 
     def drop(self, client: bytes) -> Flow[None]:
         """Drop the client's right: it holds nothing any more, whatever was counted."""
-        yield from self._begin_switch(client)
+        yield from self.entry(client)
+        yield from self._drop(client, whatever=True)
+
+    def _drop(self, client: bytes, *, whatever: bool = False) -> Flow[None]:
+        yield from self.take_turns([client])
         try:
-            yield from self._begin_drop(client)
-            entry = self.entry(client)
-            entry.holding.lock_count, entry.holding.unsure = 0, True
-            yield from self._drop(client)
+            entry = self.registry.get(client)
+            if entry is not None and self.registry.begin_drop(entry, whatever=whatever):
+                (error,) = yield from self._drop_all([entry])
+                if error is not None:
+                    raise error
+            elif whatever and not self.registry.is_settled(client):
+                msg = f"a grant of {client!r} is open: confirm or undo it before you drop its client's right"
+                raise errors.Unavailable(msg)
         finally:
-            self._end_switch(client)
+            self.end_turns([client])
 
     def drop_left_over(self) -> Flow[bool]:
         """Take out up to 200 rights that clients without a lock may have; tell whether there may be more."""
-        entries = self.memory.begin_drops(base.BATCH_MAX)
+        entries = self.registry.begin_drops(BATCH_MAX)
         try:
             if entries:
                 yield from self._drop_all(entries)
         finally:
-            for entry in entries:
-                self.memory.end_switch(entry.client)  # what is left over still is tried again, when the keeper is at it
-        return len(entries) == base.BATCH_MAX
-
-    def _hold(self, entry: Entry) -> Flow[None]:
-        holding = entry.holding
-        before, holding.unsure = holding.unsure, True
-        try:
-            (error,) = yield from self._statuses("client_hold", [entry])
-        except (errors.Refused, errors.Unavailable, errors.Closed):
-            holding.unsure = before  # certainly not executed
-            raise
-        if error is not None:
-            holding.unsure = before
-            raise error
-        holding.holder, holding.unsure = True, False
-
-    def _drop(self, client: bytes) -> Flow[None]:
-        """Drop what is left over, once no completion can make it a right to locks that were not counted."""
-        yield from self._begin_drop(client)
-        entry = self.memory.get(client)
-        if entry is not None and entry.holding.left_over:
-            (error,) = yield from self._drop_all([entry])
-            if error is not None:
-                raise error
+            # What is left over still is tried again later.
+            self.end_turns((entry.client for entry in entries), wake=False)
+        return len(entries) == BATCH_MAX
 
     def _drop_all(self, entries: Sequence[Entry]) -> Flow[list[errors.CoordinatorError | None]]:
-        for entry in entries:  # before it is sent: a lost reply costs a hold too many, never one too few
-            entry.holding.holder, entry.holding.unsure = False, True
-        answers = yield from self._statuses("client_drop", entries)
+        """Drop rights that begin_drop began: before it is sent, so a lost reply costs a hold too many, never one too few."""
+        pairs = [(entry.client, entry.generation) for entry in entries]
+        answers = yield from self.ask(lambda head: clients.drop(self.meta, head, pairs))
         for entry, error in zip(entries, answers, strict=True):
-            entry.holding.unsure = error is not None
-        return answers
-
-    def _statuses(self, script: str, entries: Sequence[Entry]) -> Flow[list[errors.CoordinatorError | None]]:
-        args = tuple(value for entry in entries for value in (entry.client, entry.generation))
-        answers = yield from self.ask(lambda head: clients.statuses(script, self.keys, head, args))
-        for entry, error in zip(entries, answers, strict=True):
+            entry.unsure = error is not None
             if error is not None:
-                self._lost_touch(entry, error)
+                self.forget(entry, error)
         return answers
-
-    def _begin_switch(self, client: bytes) -> Flow[None]:
-        while not self.memory.begin_switch(client):
-            yield Sleep(_HELD_POLL_SECONDS)
-
-    def _begin_drop(self, client: bytes) -> Flow[None]:
-        while not self.memory.begin_drop(client):
-            yield Sleep(_HELD_POLL_SECONDS)
-
-    def _end_switch(self, client: bytes) -> None:
-        self._look_after(left_over=self.memory.end_switch(client))
-
-    def _look_after(self, *, left_over: bool) -> None:
-        """Have the keeper take out what is left over."""
-        if left_over:
-            self.must_renew = True
-            self.wake()

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from coordinator import errors
-from coordinator.protocol.call import Reply, read, text
+from coordinator.protocol.call import Reply, text
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS, milliseconds
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def unread(error: Exception) -> errors.Unavailable:
 def command(call: Call[Any], *, whole: bool = False) -> tuple[Any, ...]:
     """Return the call as a command: by the script's address, or `whole` when Redis has not got it."""
     by = ("EVAL", call.script.source) if whole else ("EVALSHA", call.script.sha)
-    return (*by, len(call.keys), *call.keys, *call.args)
+    return (*by, 1, call.key, call.head.packed, *call.args)
 
 
 class Connector:
@@ -204,7 +204,7 @@ class Channel:
                 raw = self._command(command(call, whole=True))
         except redis.ResponseError as error:
             raise answered(error) from error
-        return read(call.script, raw)
+        return Reply(call.script, raw)
 
     def _command(self, words: tuple[Any, ...]) -> Any:
         if self._closed:
