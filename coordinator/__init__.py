@@ -3,14 +3,15 @@
 from coordinator._version import __version__
 from coordinator.api.asynchronous import AsyncCoordinator
 from coordinator.api.blocking import Coordinator
+from coordinator.api.installation import initialize
 from coordinator.errors import (
     BarrierPending,
+    ClientHeld,
     ClientReleasing,
     Closed,
     ConnectionLimitReached,
     ContractBroken,
     CoordinatorError,
-    DataLost,
     Fenced,
     GraceActive,
     InvalidArgument,
@@ -20,6 +21,7 @@ from coordinator.errors import (
     ReclaimRefused,
     Refused,
     RegistrationRefused,
+    ScopeExists,
     SettingsError,
     StaleEpoch,
     StaleGrant,
@@ -30,7 +32,9 @@ from coordinator.node import Grant
 from coordinator.settings import Settings
 from coordinator.values import (
     ClientRegistration,
+    Freed,
     GracePeriod,
+    GraceStarted,
     GraceState,
     GraceView,
     Move,
@@ -45,6 +49,7 @@ from coordinator.values import (
 __all__ = [
     "AsyncCoordinator",
     "BarrierPending",
+    "ClientHeld",
     "ClientRegistration",
     "ClientReleasing",
     "Closed",
@@ -52,10 +57,11 @@ __all__ = [
     "ContractBroken",
     "Coordinator",
     "CoordinatorError",
-    "DataLost",
     "Fenced",
+    "Freed",
     "GraceActive",
     "GracePeriod",
+    "GraceStarted",
     "GraceState",
     "GraceView",
     "Grant",
@@ -72,6 +78,7 @@ __all__ = [
     "Refused",
     "RegistrationRefused",
     "Release",
+    "ScopeExists",
     "Settings",
     "SettingsError",
     "StaleEpoch",
@@ -80,4 +87,5 @@ __all__ = [
     "Unregistered",
     "Verdict",
     "__version__",
+    "initialize",
 ]

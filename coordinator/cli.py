@@ -44,4 +44,29 @@ def _group() -> Callable[[], None]:
             click.echo(f"error: {error}", err=True)
             sys.exit(5)
 
+    @group.command()
+    @click.option("--redis", metavar="URL", default="redis://127.0.0.1:6379/0", show_default=True, help="The Redis.")
+    @click.option("--scope", default="default", show_default=True)
+    @click.option("--namespace", default="dittofs", show_default=True)
+    def init(redis: str, scope: str, namespace: str) -> None:
+        """Mark a scope without data as a new installation, once, before any node has joined.
+
+        Without it the first node begins with a full grace period, since the data may have been lost.
+        Exits 0 when it is done, 4 when the scope has data already, 5 when Redis cannot be reached.
+        """
+        from coordinator.api.installation import initialize  # noqa: PLC0415  (imports redis: only when needed)
+        from coordinator.errors import ContractBroken, InvalidArgument, OutcomeUnknown, ScopeExists, Unavailable  # noqa: PLC0415
+
+        try:
+            initialize(redis, scope=scope, namespace=namespace)
+        except (InvalidArgument, ValueError) as error:
+            raise click.UsageError(str(error)) from error
+        except (ScopeExists, ContractBroken) as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(4)
+        except (Unavailable, OutcomeUnknown) as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(5 if isinstance(error, Unavailable) else 6)
+        click.echo(f"scope {scope!r} is marked as new: its first node begins normal")
+
     return group

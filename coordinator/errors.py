@@ -94,7 +94,7 @@ class ReclaimRefused(Refused):
         """Keep why: not_expected or already."""
         super().__init__(
             {
-                "not_expected": "the client had no locks when the period began (not_expected): it must lock anew after it",
+                "not_expected": "the client had no locks when the period began (not_expected): it locks anew after it",
                 "already": "the client has its locks here (already): there is nothing to reclaim",
             }.get(reason, reason)
         )
@@ -167,7 +167,7 @@ class LeaseLapsed(Refused):
 
 
 class Fenced(Refused):
-    """This incarnation is over: superseded, evicted, left or data_lost. It never grants again."""
+    """The incarnation is over: superseded, evicted, left or data_lost. It never grants again."""
 
     def __init__(self, reason: str) -> None:
         """Keep why."""

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from coordinator import GracePeriod, LockMetrics, Move, Operation, Release, Settings, Unavailable, Verdict
+from coordinator import (
+    Freed,
+    GracePeriod,
+    GraceStarted,
+    LockMetrics,
+    Move,
+    Operation,
+    Release,
+    Settings,
+    StaleEpoch,
+    Unavailable,
+    Verdict,
+)
 from coordinator.api.blocking import drive
-from coordinator.api.shared import only
-from coordinator.node import Flow, Grant, Node
-from coordinator.node.keeper import Keeper, Keeping, Wait
+from coordinator.api.shared import good_clients, only
+from coordinator.node import Event, Flow, Grant, Node, Wait
+from coordinator.node.keeper import Keeper
 from coordinator.protocol import script
+from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
-from coordinator.wire.blocking import Channel, Connector
+from coordinator.protocol.nodes import initialize
+from coordinator.wire.blocking import Channel, Connector, events_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,8 +65,16 @@ class World:
         self._step_ms = 0
         self.nodes: list[Player] = []
 
-    def node(self, name: str, **facts: Any) -> Player:
-        """Let a node join; `facts` are those of a Player."""
+    def initialize(self, scope: str = "default") -> None:
+        """Mark a scope without data as a new installation."""
+        keys = Keys(self.settings.namespace, scope)
+        if not self.redis.exists(keys.meta):
+            nothing(self.run(initialize(keys.meta, Head(OPERATOR, 0.0), "first")))
+
+    def node(self, name: str, *, new: bool = True, **facts: Any) -> Player:
+        """Let a node join; `facts` are those of a Player. `new`: a scope without data is a new installation."""
+        if new:
+            self.initialize(facts.get("scope", "default"))
         player = Player(self, name, **facts)
         self.nodes.append(player)
         return player
@@ -61,7 +83,7 @@ class World:
         """Run one call at this very moment of the scope clock."""
         if not self.frozen:
             return self.channel.run(call)
-        meta, raw = call.keys[0].decode(), FAR_AHEAD
+        meta, raw = call.key.decode(), FAR_AHEAD
         if self._step_ms:
             seconds, micros = self.redis.time()
             raw = seconds * 1000 + micros // 1000 - self._step_ms
@@ -87,8 +109,13 @@ class World:
 
     def events(self) -> list[str]:
         """Return the kinds of all transitions so far."""
-        entries: Any = self.redis.xrange(self.key("events"))
-        return [fields[b"kind"].decode() for _, fields in entries]
+        return [kind for _, kind, _, _ in self.read_events("-")]
+
+    def read_events(self, after: str, scope: str = "default") -> list[Event]:
+        """Return the events from an id on, with fields that stand there several times, which redis-py loses."""
+        read = "return redis.call('XRANGE', KEYS[1], ARGV[1], '+')"
+        entries: Any = self.redis.eval(read, 1, self.key("events", scope=scope), after)
+        return events_of([[b"", entries]])
 
     def dump(self, *kinds: str) -> dict[bytes, Any]:
         """Return all keys (or those of these kinds) with what they hold, but for the scope clock itself."""
@@ -149,7 +176,6 @@ class Player:
 
     world: World
     name: str
-    bootstrap: bool = True
     dead: bool = False
     scope: str = "default"
     rate: float = 1.0
@@ -161,9 +187,13 @@ class Player:
     alive: bool = True
     cut_off: bool = False
     """Alive, but nothing it sends reaches Redis."""
+    hangs: bool = False
+    """Its keeper and its ears stand still, while others wait for something."""
     releases: list[Release] = field(default_factory=list)
     periods: list[GracePeriod] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    freed: list[Freed] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
     held_back: list[Claim] = field(default_factory=list)
     callback: bool = True
     """False: claims are kept in held_back, as a worker that is slow or dies would."""
@@ -177,7 +207,6 @@ class Player:
             self.scope,
             self.settings or self.world.settings,
             self.metrics,
-            bootstrap=self.bootstrap,
             predecessor_dead=self.dead,
             version="test",
             now=lambda: self.world.time * self.rate,
@@ -187,14 +216,23 @@ class Player:
         self.node.on_claims = self._work
         self.node.on_period = self.periods.append
         self.node.on_move = self.moves.append
+        self.node.on_freed = self.freed.append
+        self.node.on_ended = self.ended.append
         self.keeper = Keeper(self.node)
+        self._busy = False
         self.run(self.node.join())
-        self._keeping: Keeping = self.keeper.run()
+        self._keeping = self.keeper.run()
         self.cursor = self.node.last_event
 
     def run(self, flow: Flow[T]) -> T:
-        """Run a flow; its sleeps pass at once."""
-        return drive(flow, self.send, lambda _: None)
+        """Run a flow; while it sleeps, the other nodes do what there is to do."""
+        return drive(flow, self.send, self._pause)
+
+    def _pause(self, _: float) -> None:
+        for node in self.world.nodes:
+            if node.alive and not node.hangs:
+                node.listen()
+                node.tick()
 
     def send(self, call: Call[Any]) -> Reply:
         """Send one call, as this node's version of its script."""
@@ -202,36 +240,36 @@ class Player:
             message = "nothing was reached"
             raise Unavailable(message)
         if self.scripts is not None:
-            call = replace(call, script=_parse(call.script.name, self.scripts))
+            call.script = _parse(call.script.name, self.scripts)
         return self.world.run(call)
 
     def tick(self) -> None:
         """Run the keeper until it has nothing more to do now."""
+        if self._busy:
+            return  # it is in the middle of a step, in which others have their turn
         if self.node.now() >= self.keeper._beat_at - 0.7:
             self.node.must_renew = True
-        waits = 0
 
         def run(request: Any) -> Any:
-            nonlocal waits
             if isinstance(request, Wait):
-                waits += 1
                 raise _Idle
             return self.send(request)
 
-        with contextlib.suppress(_Idle):
-            drive(self._keeping, run, lambda _: None)
+        self._busy = True
+        try:
+            with contextlib.suppress(_Idle):
+                drive(self._keeping, run, lambda _: None)
+        finally:
+            self._busy = False
         self._keeping = self.keeper.run()
 
     def listen(self) -> None:
         """Hear what has happened."""
         if self.cut_off:
             return
-        key = self.world.key("events", scope=self.scope)
-        entries: Any = self.world.redis.xrange(key, f"({self.cursor}", "+")
-        for identifier, fields in entries:
-            self.cursor = identifier.decode()
-            event = {name.decode(): value for name, value in fields.items()}
-            self.node.hear(event["kind"].decode(), event)
+        for identifier, kind, event, clients in self.world.read_events(f"({self.cursor}", self.scope):
+            self.cursor = identifier
+            self.node.hear(kind, event, clients)
 
     def _work(self, claims: list[Claim], asked: float) -> None:
         for claim in self.keeper.took(claims, asked):
@@ -292,9 +330,19 @@ class Player:
         """One lock less."""
         self.run(self.node.uncount_lock(_raw(client)))
 
-    def start(self, *clients: str, if_empty: str = "wait") -> None:
-        """Start grace for a restored roster."""
-        self.run(self.node.start_grace([_raw(c) for c in clients], if_empty, "restored"))
+    def start(
+        self, *clients: str, if_empty: str = "wait", meanwhile: Callable[[], object] = lambda: None
+    ) -> GraceStarted:
+        """Start grace for the clients of a lock store, which is read after the roster was opened, as node.grace does.
+
+        `meanwhile` happens between the read and the start.
+        """
+        while True:
+            epoch = self.run(self.node.open_roster(if_empty, "restored"))
+            ids, bad = good_clients("clients", clients)
+            meanwhile()
+            with contextlib.suppress(StaleEpoch):
+                return self.run(self.node.bring_roster(epoch, ids, bad, if_empty, "restored"))
 
     def admit(self, client: str) -> Grant:
         """Ask to reclaim."""
@@ -307,7 +355,7 @@ class Player:
 
     def reclaim(self, client: str) -> ReclaimOutcome:
         """Register if need be, reclaim and complete."""
-        if self.node.memory.get(_raw(client)) is None:
+        if self.node.registry.get(_raw(client)) is None:
             self.register(client)
         self.admit(client).confirm()
         return self.complete(client)
@@ -329,7 +377,7 @@ class Player:
 
     def leave(self) -> None:
         """Leave the scope."""
-        self.run(self.node.leave())
+        self.run(self.node.leave(self.world.time))
         self.alive = False
 
     def released(self) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "coordinator"
 SOURCE, TWIN = PACKAGE / "api" / "async_operations.py", PACKAGE / "api" / "operations.py"
 
-HEAD = '''"""`node.grace` and `node.clients` of the synchronous face.
+HEAD = '''"""`node.grace`, `node.clients` and `node.grants` of Coordinator.
 
 Written by tools/sync_twin.py from async_operations.py: change that and run `./run docs`.
 """'''
@@ -20,7 +20,7 @@ RULES = (
     (r'^""".*?"""', HEAD),
     (r"\basyncio\b", "time"),
     (r"coordinator\.api\.asynchronous\b", "coordinator.api.blocking"),
-    (r"\bAsync(Coordinator|Grace|Clients|Iterator)\b", r"\1"),
+    (r"\bAsync(Coordinator|Grace|Clients|Grants|Iterator)\b", r"\1"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
 )  # fmt: skip

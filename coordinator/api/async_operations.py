@@ -1,6 +1,6 @@
-"""`node.grace` and `node.clients` of the asyncio face: a line per operation.
+"""`node.grace`, `node.clients` and `node.grants` of AsyncCoordinator: a line per operation.
 
-sync_groups.py is written from this module by tools/sync_twin.py.
+operations.py, for Coordinator, is written from this module by tools/sync_twin.py.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
-from coordinator.api.shared import CLOSED, each, each_client, number_or_0, only, registering
+from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering
 from coordinator.node import Grant
 from coordinator.protocol.call import BATCH_MAX
+from coordinator.protocol.grace import FIRST_PAGE
 from coordinator.values import (
+    CLOSED,
     ClientRegistration,
+    GraceStarted,
     GraceView,
     Operation,
     ReclaimOutcome,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from coordinator.api.asynchronous import AsyncCoordinator
 
 _POLL_SECONDS = 0.005
+_STARTS = 5
+"""How often a start is begun anew when the period changes meanwhile."""
 
 
 class AsyncGrace:
@@ -39,20 +44,45 @@ class AsyncGrace:
         """Belong to a coordinator."""
         self._node = coordinator._node  # noqa: SLF001  (a part of it)
         self._run = coordinator._run  # noqa: SLF001
+        self._call = coordinator._call  # noqa: SLF001
 
-    async def start(self, expected: Iterable[str | bytes] = (), *, if_empty: str = "wait", reason: str = "") -> None:
+    async def start(
+        self,
+        expected: Iterable[str | bytes] | Callable[[], Any] = (),
+        *,
+        if_empty: str = "wait",
+        reason: str = "",
+    ) -> GraceStarted:
         """Start grace for the clients found in this node's lock store, or join the period that is active.
 
-        A client that is a holder of a member, or whose right has ended, is not added. With no clients at all
-        `if_empty` decides: "wait" lasts the whole period, "skip" ends at once unless another roster is open.
-        Started here already: the new ids are added. One round trip per 200 ids; a repeat adds nothing.
+        `expected` is their ids, or better a callable that reads them from the store. It is called after the roster was
+        opened, and again when the start has to be repeated: so nobody whose locks were freed meanwhile is on it.
+        Nobody to wait for: nothing starts and nobody is refused anything (epoch None). A client that a member serves,
+        or whose right has ended, is not added; ids that break a rule are reported and left out. When no client at all
+        was asked for, `if_empty` decides: "wait" lasts the whole period (the store could not tell), "skip" starts
+        nothing.
+        Started here already: the new ids are added. Two round trips, and one per 200 ids.
         Raises BarrierPending(retry_after) while the present period is closing (RFC 8881, 8.4.2).
         """
-        ids = each_client("expected", expected)
-        if not isinstance(if_empty, str):
-            msg = f"if_empty={if_empty!r:.60} must be 'wait' or 'skip'"
-            raise errors.InvalidArgument(msg)
-        await self._run(self._node.start_grace(ids, if_empty, reason))
+        if not callable(expected):
+            each("expected", expected)
+        for _ in range(_STARTS):
+            epoch = await self._run(self._node.open_roster(if_empty, reason))
+            given = await self._call(expected) if callable(expected) else expected
+            ids, bad = good_clients("expected", given)
+            try:
+                return await self._run(self._node.bring_roster(epoch, ids, bad, if_empty, reason))
+            except errors.StaleEpoch:
+                continue  # a period ended, or an answer was lost: the store may have changed since it was read
+        raise errors.BarrierPending(("the period, which changed again and again",))
+
+    async def withdraw(self) -> int:
+        """Take back the roster that this node brought (`start`); return how many rights were on it.
+
+        They are gone and nothing is freed by it: what the lock store has is this node's own affair again.
+        One round trip; a repeat is safe.
+        """
+        return await self._run(self._node.withdraw())
 
     async def end(self, reason: str, *, if_epoch: int | None = None) -> None:
         """End the period now; rights that were not used are forfeited.
@@ -74,12 +104,15 @@ class AsyncGrace:
         """
         return await self._run(self._node.admit(client_bytes(client)))
 
-    async def complete_reclaim(self, client: str | bytes) -> ReclaimOutcome:
+    async def complete_reclaim(self, client: str | bytes, locks: int | None = None) -> ReclaimOutcome:
         """Tell that the client has all its locks back (RFC 8881, RECLAIM_COMPLETE); a repeat is a success.
 
-        The last one closes the period: with one node it is lifted in this reply. One round trip.
+        `locks`: how many it has, from which its lock count goes on; without it the count is unknown, and the client
+        stays a holder until `drop` or unregister. The last one closes the period: with one node it is lifted when this
+        returns. One round trip, two for the last one.
         """
-        outcome: ReclaimOutcome = only(await self._run(self._node.complete([client_bytes(client)])))
+        count = None if locks is None else int(at_least_0("locks", locks))
+        outcome: ReclaimOutcome = only(await self._run(self._node.complete([client_bytes(client)], count)))
         return outcome
 
     async def complete_reclaim_many(
@@ -93,21 +126,28 @@ class AsyncGrace:
         """Read the period as Redis has it now. One round trip."""
         return await self._run(self._node.grace_view())
 
-    def expected_clients(self) -> AsyncIterator[str]:
-        """Iterate over the clients that may still reclaim; one round trip per 200, may repeat, never misses."""
-        return self._pages("expected")
+    def expected_clients(self, epoch: int | None = None) -> AsyncIterator[str]:
+        """Iterate over the clients that may still reclaim; one round trip per 200, may repeat, never misses.
 
-    def reclaimed_clients(self) -> AsyncIterator[str]:
-        """Iterate over the clients that completed in this epoch; one round trip per 200."""
-        return self._pages("reclaimed")
+        Raises StaleEpoch when another period than `epoch` (None: that of the first page) has begun.
+        """
+        return self._pages("expected", epoch)
 
-    async def _pages(self, which: str) -> AsyncIterator[str]:
-        at = ("", "0")
+    def reclaimed_clients(self, epoch: int | None = None) -> AsyncIterator[str]:
+        """Iterate over the clients that completed in this epoch; as expected_clients."""
+        return self._pages("reclaimed", epoch)
+
+    def forfeited_clients(self, epoch: int | None = None) -> AsyncIterator[str]:
+        """Iterate over the clients whose right the end of this epoch's period took; as expected_clients."""
+        return self._pages("forfeited", epoch)
+
+    async def _pages(self, which: str, epoch: int | None) -> AsyncIterator[str]:
+        at = (number_or_0("epoch", epoch), *FIRST_PAGE[1:])
         while True:
             at, page = await self._run(self._node.roster_page(which, at))
             for client in page:
                 yield client_str(client)
-            if at == ("", "0"):
+            if at[1:] == FIRST_PAGE[1:]:
                 return
 
     async def wait_in_force(self, timeout: float) -> bool:
@@ -124,6 +164,7 @@ class AsyncGrace:
         while True:
             if self._node.closed:  # first: what was last seen is of the past
                 raise errors.Closed(CLOSED)
+            self._node.refuse_if_over()
             if reached():
                 return True
             if self._node.now() >= deadline:
@@ -266,6 +307,27 @@ class AsyncClients:
         """Iterate over live registrations not seen for `older_than` seconds; two round trips per 200."""
         at_least_0("older_than", older_than)
         async for registration in self.list():
-            age = self._node.lease.state.clock_ms / 1000 - registration.last_seen
+            age = self._node.lease.clock_ms / 1000 - registration.last_seen
             if registration.state == "live" and age > older_than:
                 yield registration
+
+
+class AsyncGrants:
+    """Grants for those who cannot hold a context open (`node.grants`); `granting` is made of them."""
+
+    def __init__(self, coordinator: AsyncCoordinator) -> None:
+        """Belong to a coordinator."""
+        self._node = coordinator._node  # noqa: SLF001  (a part of it)
+        self._run = coordinator._run  # noqa: SLF001
+
+    async def begin(self, client: str | bytes) -> Grant:
+        """Hold and check for one new lock; insert it, then call `grant.confirm()`, or `grant.undo()`.
+
+        Until either is called the client stays at this node: end every grant. Raises GraceActive, LeaseLapsed,
+        RegistrationRefused. One round trip, for the client's first lock.
+        """
+        raw = client_bytes(client)
+        grant = self._node.grant_at_once(raw)
+        if grant is None:
+            grant = await self._run(self._node.begin_grant(raw))
+        return grant

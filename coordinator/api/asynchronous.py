@@ -11,11 +11,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors
-from coordinator.api.async_operations import AsyncClients, AsyncGrace
-from coordinator.api.shared import CLOSE_WAIT_SECONDS, CLOSED, Face, only
-from coordinator.node import Grant, Sleep
-from coordinator.node.keeper import Wait
-from coordinator.values import client_bytes
+from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
+from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
+from coordinator.node import Grant, Sleep, Wait
+from coordinator.values import CLOSED, client_bytes
 from coordinator.wire import asynchronous as redis_aio
 from coordinator.wire import blocking as redis_io
 
@@ -93,7 +92,7 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
     return begun.result()
 
 
-class AsyncCoordinator(Face):
+class AsyncCoordinator(Shared):
     """One node's share in the lock recovery of a scope. Belongs to one event loop; a context manager: join ... leave.
 
     The same names as Coordinator, with `await`. Callbacks are plain functions or `async def`.
@@ -107,18 +106,17 @@ class AsyncCoordinator(Face):
         scope: str = "default",
         settings: Settings | None = None,
         metrics: LockMetrics | None = None,
-        bootstrap: bool = False,
         predecessor_dead: bool = False,
     ) -> None:
         """Take a redis-py client, which is never changed nor closed; nothing is sent before `start`.
 
-        `bootstrap`: a scope without data is a new installation and starts as normal; without it such a scope begins
-        with a full grace. `predecessor_dead`: the process that had this node name before is certainly dead.
+        `predecessor_dead`: the process that had this node name before is certainly dead. A scope without data begins
+        with a full grace, unless `initialize` has marked it as a new installation.
         """
         self._woken = asyncio.Event()
         # More at once would only grow old in the queue, until their `not_after` refuses them.
         self._slots = asyncio.Semaphore(2 * redis_aio.PIPELINE_MAX)
-        super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
+        super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
         self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=True)
         self._channel: redis_aio.AsyncChannel | None = None
         self._channels: list[redis_aio.AsyncChannel | redis_aio.AsyncEvents] = []
@@ -131,6 +129,7 @@ class AsyncCoordinator(Face):
         """What waits until the grace callbacks that were due have been called."""
         self.grace = AsyncGrace(self)
         self.clients = AsyncClients(self)
+        self.grants = AsyncGrants(self)
 
     @classmethod
     def connect(  # noqa: PLR0913  (the pinned signature)
@@ -141,7 +140,6 @@ class AsyncCoordinator(Face):
         scope: str = "default",
         settings: Settings | None = None,
         metrics: LockMetrics | None = None,
-        bootstrap: bool = False,
         predecessor_dead: bool = False,
     ) -> Self:
         """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
@@ -151,14 +149,13 @@ class AsyncCoordinator(Face):
             scope=scope,
             settings=settings,
             metrics=metrics,
-            bootstrap=bootstrap,
             predecessor_dead=predecessor_dead,
         )
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> Self:
-        """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
+        """Join the scope and return with a valid lease and a view, or raise Unavailable, ContractBroken."""
         async with self._starting:
             self._refuse_if_stopped()
             if not self._tasks:
@@ -200,13 +197,12 @@ class AsyncCoordinator(Face):
             await self.abandon()
             return
         try:
-            self._node.lease.tighten()
+            self._node.lease.stop_granting()
             self._node.claims_releases = False
             if running := self._callbacks_under_way():
                 await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
-            channel = redis_aio.AsyncChannel(self._connector, self._settings)
-            self._channels.append(channel)
-            await drive(self._node.leave(), self._stepper(channel))
+            assert self._channel is not None  # noqa: S101  (it was started)
+            await drive(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), self._stepper(self._channel))
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -261,14 +257,12 @@ class AsyncCoordinator(Face):
         Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
         RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
         """
-        raw = client_bytes(client)
-        grant = await self._run(self._node.begin_grant(raw))
+        grant = await self.grants.begin(client)
         try:
             yield grant
             grant.confirm()
         except BaseException:
-            with contextlib.suppress(errors.CoordinatorError):
-                await _whole(self._run(self._node.uncount_lock(raw, grant.generation)))
+            grant.undo()
             raise
 
     @contextlib.asynccontextmanager
@@ -279,15 +273,15 @@ class AsyncCoordinator(Face):
         StaleGrant after it: undo the inserts. Two round trips.
         """
         raw = client_bytes(client)
-        grant = await self._run(self._node.admit(raw))
+        grant = await self._run(self._node.admit(raw, keep_open=True))
         try:
             yield grant
             grant.confirm()
-            outcomes = await self._run(self._node.complete([raw]))
         except BaseException:
-            self._node.stop_reclaiming(raw)
+            grant.undo()
             raise
-        only(outcomes)
+        grant.settle()
+        only(await self._run(self._node.complete([raw])))
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
@@ -341,6 +335,12 @@ class AsyncCoordinator(Face):
             await self._run(finish(claim))
         except errors.CoordinatorError as error:
             log.warning("release of %r is not acknowledged and comes due again: %s", claim.release.client_id, error)
+
+    @staticmethod
+    async def _call(function: Callable[[], Any]) -> Any:
+        """Call what a user gave to be called, plain or `async def`."""
+        answer = function()
+        return await answer if inspect.isawaitable(answer) else answer
 
     # -- drivers ------------------------------------------------------------------------------------------------------
 

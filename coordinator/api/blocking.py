@@ -12,12 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors
-from coordinator.api.operations import Clients, Grace
-from coordinator.api.shared import CLOSE_WAIT_SECONDS, CLOSED, Face, only
-from coordinator.node import Grant, Sleep
-from coordinator.node.keeper import Wait
+from coordinator.api.operations import Clients, Grace, Grants
+from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
+from coordinator.node import Grant, Sleep, Wait
 from coordinator.protocol import Call
-from coordinator.values import client_bytes
+from coordinator.values import CLOSED, client_bytes
 from coordinator.wire import blocking as redis_io
 
 if TYPE_CHECKING:
@@ -81,7 +80,34 @@ def _paused(pause: Callable[[float], object], seconds: float) -> None:
         raise
 
 
-class Coordinator(Face):
+class Granting:
+    """The context of one new lock: a class and not a generator, since it is entered for each lock."""
+
+    __slots__ = ("_client", "_coordinator", "_grant")
+
+    def __init__(self, coordinator: Coordinator, client: bytes) -> None:
+        """Nothing is asked before it is entered."""
+        self._coordinator = coordinator
+        self._client = client
+
+    def __enter__(self) -> Grant:
+        """Hold and check."""
+        node = self._coordinator._node  # noqa: SLF001  (a part of it)
+        grant = node.grant_at_once(self._client)
+        if grant is None:
+            grant = self._coordinator._run(node.begin_grant(self._client))  # noqa: SLF001
+        self._grant = grant
+        return grant
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Confirm; take it back if the block raised."""
+        if kind is None:
+            self._grant.confirm()
+        else:
+            self._grant.undo()
+
+
+class Coordinator(Shared):
     """One node's share in the lock recovery of a scope. Thread-safe; a context manager: join ... leave."""
 
     def __init__(  # noqa: PLR0913  (the pinned signature)
@@ -92,20 +118,19 @@ class Coordinator(Face):
         scope: str = "default",
         settings: Settings | None = None,
         metrics: LockMetrics | None = None,
-        bootstrap: bool = False,
         predecessor_dead: bool = False,
     ) -> None:
         """Take a redis-py client, which is never changed nor closed; nothing is sent before `start`.
 
-        `bootstrap`: a scope without data is a new installation and starts as normal; without it such a scope begins
-        with a full grace. `predecessor_dead`: the process that had this node name before is certainly dead.
+        `predecessor_dead`: the process that had this node name before is certainly dead. A scope without data begins
+        with a full grace, unless `initialize` has marked it as a new installation.
         """
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._starting = threading.Lock()
         self._mutex = threading.Lock()
         """Held for a moment, never while anything is waited for: nothing begins once the node is stopped."""
-        super().__init__(node, scope, settings, metrics, bootstrap=bootstrap, predecessor_dead=predecessor_dead)
+        super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
         self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=False)
         self._channel: redis_io.Channel | None = None
         self._threads: list[threading.Thread] = []
@@ -116,6 +141,7 @@ class Coordinator(Face):
         self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self.grace = Grace(self)
         self.clients = Clients(self)
+        self.grants = Grants(self)
 
     @classmethod
     def connect(  # noqa: PLR0913  (the pinned signature)
@@ -126,7 +152,6 @@ class Coordinator(Face):
         scope: str = "default",
         settings: Settings | None = None,
         metrics: LockMetrics | None = None,
-        bootstrap: bool = False,
         predecessor_dead: bool = False,
     ) -> Self:
         """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
@@ -136,14 +161,13 @@ class Coordinator(Face):
             scope=scope,
             settings=settings,
             metrics=metrics,
-            bootstrap=bootstrap,
             predecessor_dead=predecessor_dead,
         )
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Join the scope and return with a valid lease and a view, or raise Unavailable, DataLost, ContractBroken."""
+        """Join the scope and return with a valid lease and a view, or raise Unavailable, ContractBroken."""
         with self._starting:
             self._refuse_if_stopped()
             if not self._threads:
@@ -189,10 +213,10 @@ class Coordinator(Face):
             self.abandon()
             return
         try:
-            self._node.lease.tighten()
+            self._node.lease.stop_granting()
             self._node.claims_releases = False
             wait(self._callbacks_under_way(), timeout=CLOSE_WAIT_SECONDS)
-            self._leave()
+            self._leave(self._node.now() + CLOSE_WAIT_SECONDS)
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -200,8 +224,8 @@ class Coordinator(Face):
 
     def _callbacks_under_way(self) -> list[Future[None]]:
         """Return what close() waits for; called inside a callback, it does not wait for itself."""
-        own = getattr(self._own, "name", None)
-        running = [run for name, run in list(self._running.items()) if name != own]
+        own = getattr(self._own, "client", None)
+        running = [run for client, run in list(self._running.items()) if client != own]
         if threading.current_thread() not in self._threads:
             with self._mutex:
                 if not self._stopped.is_set():
@@ -209,12 +233,9 @@ class Coordinator(Face):
                     self._callbacks.put(functools.partial(running[-1].set_result, None))
         return running
 
-    def _leave(self) -> None:
-        channel = redis_io.Channel(self._connector, self._settings)
-        try:
-            drive(self._node.leave(), channel.run, time.sleep)
-        finally:
-            channel.close()
+    def _leave(self, until: float) -> None:
+        assert self._channel is not None  # noqa: S101  (it was started)
+        drive(self._node.leave(until), self._channel.run, time.sleep)
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
@@ -246,22 +267,13 @@ class Coordinator(Face):
 
     # -- grants -----------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def granting(self, client: str | bytes) -> Iterator[Grant]:
+    def granting(self, client: str | bytes) -> Granting:
         """Grant one new lock: hold, check, your insert in the block, confirm on leaving it.
 
         Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
         RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
         """
-        raw = client_bytes(client)
-        grant = self._run(self._node.begin_grant(raw))
-        try:
-            yield grant
-            grant.confirm()
-        except BaseException:
-            with contextlib.suppress(errors.CoordinatorError):
-                self._run(self._node.uncount_lock(raw, grant.generation))
-            raise
+        return Granting(self, client_bytes(client))
 
     @contextlib.contextmanager
     def reclaiming(self, client: str | bytes) -> Iterator[Grant]:
@@ -271,15 +283,15 @@ class Coordinator(Face):
         StaleGrant after it: undo the inserts. Two round trips.
         """
         raw = client_bytes(client)
-        grant = self._run(self._node.admit(raw))
+        grant = self._run(self._node.admit(raw, keep_open=True))
         try:
             yield grant
             grant.confirm()
-            outcomes = self._run(self._node.complete([raw]))
         except BaseException:
-            self._node.stop_reclaiming(raw)
+            grant.undo()
             raise
-        only(outcomes)
+        grant.settle()
+        only(self._run(self._node.complete([raw])))
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
@@ -305,16 +317,16 @@ class Coordinator(Face):
         for claim in self._keeper.took(claims, asked):
             with contextlib.suppress(RuntimeError):  # closing: the claim runs out and comes due elsewhere
                 future = self._workers.submit(self._work, claim)
-                self._running[claim.name] = future
-                future.add_done_callback(functools.partial(self._ran, claim.name))
+                self._running[claim.client] = future
+                future.add_done_callback(functools.partial(self._ran, claim.client))
 
-    def _ran(self, name: bytes, _: Future[None]) -> None:
-        self._running.pop(name, None)
+    def _ran(self, client: bytes, _: Future[None]) -> None:
+        self._running.pop(client, None)
 
     def _work(self, claim: Claim) -> None:
         if self._release is None or not self._keeper.may_begin(claim):
             return  # it comes due again
-        self._own.name = claim.name
+        self._own.client = claim.client
         try:
             self._release(claim.release)
         except BaseException:  # whatever ends it, it has not freed everything
@@ -323,11 +335,16 @@ class Coordinator(Face):
         else:
             finish = self._keeper.done
         finally:
-            self._own.name = None
+            self._own.client = None
         try:
             self._run(finish(claim))
         except errors.CoordinatorError as error:
             log.warning("release of %r is not acknowledged and comes due again: %s", claim.release.client_id, error)
+
+    @staticmethod
+    def _call(function: Callable[[], T]) -> T:
+        """Call what a user gave to be called; on this face it must be a plain function."""
+        return function()
 
     # -- drivers ------------------------------------------------------------------------------------------------------
 

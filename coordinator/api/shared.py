@@ -1,4 +1,4 @@
-"""What both faces are made of: one node, its keeper, the user's callbacks. No threads, no tasks, no I/O."""
+"""What Coordinator and AsyncCoordinator share: one node, its keeper, the user's callbacks. No threads, no I/O."""
 
 from __future__ import annotations
 
@@ -18,32 +18,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordinator.protocol.releases import Claim
-    from coordinator.values import GracePeriod, Move, Release
+    from coordinator.values import Freed, GracePeriod, Move, Release
 
 T = TypeVar("T")
 _REGISTER_DEFAULTS = {"remote_addr": "", "ttl": 0.0, "verifier": None, "principal": None}
 CLOSE_WAIT_SECONDS = 5.0
-CLOSED = "this coordinator is not started or was closed: start() it, or make a new one"
 
 
-class Face:
+class Shared:
     """One node's share in the lock recovery of a scope."""
 
-    def __init__(  # noqa: PLR0913  (the facts that make a node)
+    def __init__(
         self,
         node: str,
         scope: str,
         settings: Settings | None,
         metrics: LockMetrics | None,
         *,
-        bootstrap: bool,
         predecessor_dead: bool,
     ) -> None:
         """Check the arguments; nothing is sent before `start`."""
         for name, value, kind in (
             ("settings", settings, Settings | None),
             ("metrics", metrics, LockMetrics | None),
-            ("bootstrap", bootstrap, bool),
             ("predecessor_dead", predecessor_dead, bool),
         ):
             if not isinstance(value, kind):
@@ -57,7 +54,6 @@ class Face:
             scope,
             self._settings,
             LockMetrics.disabled() if metrics is None else metrics,
-            bootstrap=bootstrap,
             predecessor_dead=predecessor_dead,
             version=__version__,
         )
@@ -65,20 +61,19 @@ class Face:
         self._release: Callable[[Release], Any] | None = None
         self._grace_end: Callable[[GracePeriod], Any] | None = None
         self._move: Callable[[Move], Any] | None = None
+        self._freed: Callable[[Freed], Any] | None = None
+        self._ended: Callable[[str], Any] | None = None
         self._node.wake = self._wake
         self._node.on_claims = self._begin_releases
         self._node.on_period = lambda period: self._callback(self._grace_end, period)
         self._node.on_move = lambda move: self._callback(self._move, move)
+        self._node.on_freed = lambda freed: self._callback(self._freed, freed)
+        self._node.on_ended = lambda reason: self._callback(self._ended, reason)
 
     @property
     def owner(self) -> str:
         """The owner token of this incarnation, `node:incarnation`."""
         return self._node.lease.owner
-
-    @property
-    def fenced(self) -> str | None:
-        """Why this incarnation is fenced, or None."""
-        return self._node.fenced
 
     def on_release(self, callback: Callable[[Release], object]) -> None:
         """Set what frees a client's locks: at least once, by one node at a time; raising means again later."""
@@ -92,8 +87,21 @@ class Face:
         self._grace_end = _callable("on_grace_end", callback)
 
     def on_move(self, callback: Callable[[Move], object]) -> None:
-        """Set what is called when a client moved away (`registered`) or its old node died (`lost`)."""
+        """Set what is called when a client of this node was taken by another one, with its locks."""
         self._move = _callable("on_move", callback)
+
+    def on_freed(self, callback: Callable[[Freed], object]) -> None:
+        """Set what is called when another node has freed a client's locks: for lock tables that are kept in memory."""
+        self._freed = _callable("on_freed", callback)
+
+    def on_ended(self, callback: Callable[[str], object]) -> None:
+        """Set what is called once when this incarnation is over: superseded, evicted or data_lost.
+
+        What it granted is being reclaimed or freed elsewhere: drop all locks in memory, and start a new coordinator.
+        """
+        self._ended = _callable("on_ended", callback)
+        if self._node.lease.is_over and not self._is_stopped:
+            self._node.on_ended(self._node.lease.why_not.value)  # told before anybody listened
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +128,7 @@ class Face:
 
     def _shut(self) -> None:
         """Let the node act no more: its checks refuse, its calls raise Closed."""
-        self._node.lease.invalidate(Reason.CLOSED)
+        self._node.end(Reason.CLOSED)
         self._node.closed = True
 
     # -- what a face does in its own way ------------------------------------------------------------------------------
@@ -169,6 +177,18 @@ def each(what: str, given: Iterable[T]) -> list[T]:
 def each_client(what: str, given: Iterable[str | bytes]) -> list[bytes]:
     """Return the ids of a batch."""
     return [client_bytes(client) for client in each(what, given)]
+
+
+def good_clients(what: str, given: Any) -> tuple[list[bytes], list[str | bytes]]:
+    """Return the ids that a lock store has, each once, and those that break a rule."""
+    good: dict[bytes, None] = {}
+    bad: list[str | bytes] = []
+    for client in each(what, given):
+        try:
+            good[client_bytes(client)] = None
+        except errors.InvalidArgument:
+            bad.append(client)
+    return list(good), bad
 
 
 def registering(given: Mapping[str, Any]) -> dict[str, Any]:

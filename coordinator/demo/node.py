@@ -23,7 +23,7 @@ class DemoNode:
     def __init__(self, url: str, name: str, settings: Settings) -> None:
         """Make the coordinator; nothing is sent yet."""
         self.name = name
-        self.coordinator = Coordinator.connect(url, node=name, settings=settings, bootstrap=True)
+        self.coordinator = Coordinator.connect(url, node=name, settings=settings)
         self.coordinator.on_release(self._released)
         self.coordinator.on_move(lambda move: self.say("moved", client=move.client_id, to=move.to))
         self.coordinator.on_grace_end(

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from coordinator import clock
+from coordinator.api.installation import initialize
 from coordinator.embedded import Server
 from coordinator.errors import CoordinatorError
 from coordinator.protocol.keys import Keys
@@ -151,7 +152,8 @@ class Demo:
         self._began = clock.now()
 
     def __enter__(self) -> Self:
-        """Start the nodes."""
+        """Mark the scope as new, start the nodes."""
+        initialize(self.redis, namespace=self.namespace)
         for name in ("node-1", "node-2", "node-3"):
             self.nodes[name] = Process(name, self.url, self.namespace)
         return self

@@ -96,7 +96,7 @@ class Clients(Turns):
     def _ask_homes(
         self, items: Sequence[clients.Registering]
     ) -> Flow[list[clients.Registered | errors.CoordinatorError]]:
-        """Ask until every client is registered or refused, those that are held elsewhere again and again, 2 s in all."""
+        """Ask until every client is registered or refused; for those that are held elsewhere again, for up to 2 s."""
         answers = yield from self.ask(lambda head: clients.register(self.meta, head, items))
         waited = 0.0
         for pause in itertools.chain(_ASK_AGAIN_SECONDS, itertools.repeat(0.1)):

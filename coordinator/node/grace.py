@@ -33,7 +33,7 @@ class Grace(Life):
     def bring_roster(
         self, epoch: int, ids: Sequence[bytes], bad: Sequence[str | bytes], if_empty: str, reason: str
     ) -> Flow[GraceStarted]:
-        """Bring the clients that the lock store has, 200 a call. Raises StaleEpoch: open it and read the store again."""
+        """Bring the clients that the lock store has, 200 a call. Raises StaleEpoch: open it and read anew."""
         words: Counter[str] = Counter()
         started, first, why = 0, 0, text_bytes("reason", reason)
         while first < max(1, len(ids)):
@@ -43,9 +43,7 @@ class Grace(Life):
             )
             words.update(answers)
         yield from self.acknowledge()
-        return GraceStarted(
-            started or None, words["EXPECTED"], words["LIVE"], words["FORFEITED"], tuple(bad)
-        )
+        return GraceStarted(started or None, words["EXPECTED"], words["LIVE"], words["FORFEITED"], tuple(bad))
 
     def _start(
         self, epoch: int, batch: Sequence[bytes], *, more: bool, if_empty: str, reason: bytes

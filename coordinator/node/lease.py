@@ -168,8 +168,10 @@ class Lease:
         else:
             why = Reason.CLOSED if self._is_stopping else Reason.GRACE_ACTIVE
             new = Verdict(False, why, GRACE_RETRY_SECONDS, view.epoch)
-            reclaim = Verdict(True, None, 0.0, view.epoch) if reclaims else Verdict(
-                False, Reason.CLOSED if self._is_stopping else Reason.BARRIER_PENDING, 0.1, view.epoch
+            reclaim = (
+                Verdict(True, None, 0.0, view.epoch)
+                if reclaims
+                else Verdict(False, Reason.CLOSED if self._is_stopping else Reason.BARRIER_PENDING, 0.1, view.epoch)
             )
         self.snapshot = Snapshot(
             owner=self.owner,

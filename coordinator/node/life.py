@@ -89,7 +89,7 @@ class Life:
         self._ended: dict[int, GracePeriod] = {}
         self._due_marks = 0
         self._mutex = threading.Lock()
-        self.registry.wake = lambda: self.wake()
+        self.registry.wake = self._wake_keeper
 
     # -- one round trip -------------------------------------------------------------------------------------------
 
@@ -360,6 +360,9 @@ class Life:
                 self.must_renew = True
                 self.wake()
 
+    def _wake_keeper(self) -> None:
+        self.wake()
+
     def deaf(self, why: errors.Unavailable) -> None:
         """Learn by renewals what events would have told; the log says it, once until they can be read again."""
         if self._hears and not self.closed:
@@ -368,7 +371,9 @@ class Life:
         self.must_renew = True
         self.wake()
 
-    def hear(self, kind: str, event: dict[str, bytes], clients: Sequence[bytes] = ()) -> None:
+    def hear(  # noqa: C901, PLR0912  (a table, one case per kind)
+        self, kind: str, event: dict[str, bytes], clients: Sequence[bytes] = ()
+    ) -> None:
         """Take an event: it tightens and wakes, it never loosens."""
         mine = text(event.get("owner", b"")) == self.lease.owner
         match kind:

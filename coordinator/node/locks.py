@@ -28,7 +28,7 @@ class Grant:
 
     __slots__ = ("_entry", "_is_open", "_node", "epoch", "generation", "operation", "owner")
 
-    def __init__(  # noqa: PLR0913, PLR0917  (what a check was made under)
+    def __init__(  # noqa: PLR0913  (what a check was made under)
         self, node: Locks, entry: Entry, owner: str, epoch: int, operation: Operation, *, is_open: bool = True
     ) -> None:
         """Stand for a check that was made under an entry. `is_open`: the caller has opened it in the registry."""
@@ -52,7 +52,7 @@ class Grant:
             and (self.operation is _NEW or entry.admitted == self.epoch)
         ):
             if self.operation is _NEW:
-                self._settle(uncount=False)
+                self.settle()
             return
         node.metrics.stale_grant()
         self.undo()
@@ -64,6 +64,10 @@ class Grant:
         self._settle(uncount=self.operation is _NEW)
         if self.operation is not _NEW:
             self._entry.admitted = 0
+
+    def settle(self) -> None:
+        """Say that what was inserted under it stands, and that nothing more will be inserted. Idempotent."""
+        self._settle(uncount=False)
 
     def _settle(self, *, uncount: bool) -> None:
         if self._is_open:
@@ -171,13 +175,13 @@ class Locks(Clients):
         yield from self.take_turns(ids)
         try:
             entries = [self.registry.get(client) for client in ids]
-            for entry in filter(None, entries):
-                entry.admitted = 0
+            for known in filter(None, entries):
+                known.admitted = 0
             try:
                 results = yield from self.ask(lambda head: grace.complete(self.meta, head, ids))
             except errors.OutcomeUnknown:
-                for entry in filter(None, entries):
-                    entry.unsure, entry.lock_count = True, None  # perhaps a holder by now
+                for known in filter(None, entries):
+                    known.unsure, known.lock_count = True, None  # perhaps a holder by now
                 raise
             for entry, result in zip(entries, results, strict=True):
                 self._completed(entry, result, locks)
@@ -275,7 +279,7 @@ class Locks(Clients):
         return len(entries) == BATCH_MAX
 
     def _drop_all(self, entries: Sequence[Entry]) -> Flow[list[errors.CoordinatorError | None]]:
-        """Drop rights that begin_drop began: before it is sent, so a lost reply costs a hold too many, never one too few."""
+        """Drop rights that begin_drop has noted as gone: a lost reply costs a hold too many, never one too few."""
         pairs = [(entry.client, entry.generation) for entry in entries]
         answers = yield from self.ask(lambda head: clients.drop(self.meta, head, pairs))
         for entry, error in zip(entries, answers, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordinator.protocol.call import Call, Head, Reply, Word, call, check, text
@@ -187,9 +186,7 @@ def view(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRe
 
     def parse(reply: Reply) -> list[ClientRegistration | None]:
         check(reply)
-        return [
-            _record(client, group) if group else None for client, group in zip(clients, reply.data, strict=True)
-        ]
+        return [_record(client, group) if group else None for client, group in zip(clients, reply.data, strict=True)]
 
     return call("client_view", key, head, tuple(clients), parse)
 

@@ -72,7 +72,7 @@ def initialize(key: bytes, head: Head, dataset: str) -> Call[None]:
     return call("scope_init", key, head, (dataset, SCHEMA), nothing)
 
 
-def join(  # noqa: PLR0913  (one argument per fact of the contract)
+def join(  # noqa: PLR0913, PLR0917  (one argument per fact of the contract)
     key: bytes,
     head: Head,
     node: str,

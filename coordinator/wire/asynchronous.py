@@ -14,7 +14,7 @@ import redis
 from redis import exceptions
 
 from coordinator import errors
-from coordinator.protocol.call import Reply, read
+from coordinator.protocol.call import Reply
 from coordinator.wire.blocking import (
     CLOSED,
     answered,
@@ -140,7 +140,7 @@ def _settle(future: asyncio.Future[Reply], call: Call[Any], answer: Any) -> None
         future.set_exception(answer)
         return
     try:
-        future.set_result(read(call.script, answer))
+        future.set_result(Reply(call.script, answer))
     except errors.ContractBroken as error:
         future.set_exception(error)
 

@@ -261,13 +261,23 @@ def reading(key: bytes, after: str, block: float) -> tuple[Any, ...]:
     return ("XREAD", "BLOCK", milliseconds(block), "STREAMS", key, after)
 
 
+_SEVERAL = (b"client", b"upto")
+"""Fields that an event may have several times: one event tells of up to 200 clients."""
+
+
 def events_of(raw: Any) -> list[Event]:
-    """Parse what XREAD answered: id, kind and fields of each event."""
+    """Parse what XREAD answered: id, kind and fields of each event, and the clients that it names."""
     events = []
     for identifier, fields in raw[0][1] if raw else ():
+        event: dict[str, bytes] = {}
+        clients: list[bytes] = []
         pairs = iter(fields)
-        event = {text(name): value for name, value in zip(pairs, pairs, strict=True)}
-        events.append((text(identifier), text(event.get("kind", b"")), event))
+        for name, value in zip(pairs, pairs, strict=True):
+            if name in _SEVERAL:
+                clients.append(value)
+            else:
+                event[text(name)] = value
+        events.append((text(identifier), text(event.get("kind", b"")), event, clients))
     return events
 
 
