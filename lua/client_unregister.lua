@@ -41,17 +41,18 @@ local function unregister(client, generation)
   end
   if reg.state == 'live' or reg.state == 'yielded' then
     reg.state, reg.due = 'leaving', scope.clock + reg.ttl
+    local at, record = reg.due, prefix .. 'client:' .. client
     if roster_of[client] then
       read_view(scope)
-      reg.due = math.max(reg.due, scope.cap)
+      at = math.max(at, scope.cap)
     end
-    local record = prefix .. 'client:' .. client
-    if reg.due > scope.clock then
+    if at > scope.clock then
       reg.state = 'deferred'
-      redis.call('PEXPIRE', record, int(reg.due - scope.clock + retention))
+      redis.call('PEXPIRE', record, int(at - scope.clock + retention))
     end
     redis.call('HSET', record, 'state', reg.state, 'due', int(reg.due))
-    queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = reg.due }
+    queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = at }
+    reg.due = at
   elseif reg.state == 'revoked' then -- its home, which is the caller, has closed it
     reg.state, reg.due = 'leaving', scope.clock
     redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', int(scope.clock))
