@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figure import Figure, spread
 from coordinator import Coordinator, GracePeriod, Operation, Settings, clock
 from coordinator.embedded import Server
-from coordinator.wire import blocking as redis_io
+from coordinator.wire import connector as redis_io
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def measure() -> Iterator[Figure]:
             pipe.execute()
         settings = Settings(grace_seconds=GRACE_SECONDS)
         nodes = [
-            stack.enter_context(Coordinator(client, node=name, settings=settings, bootstrap=True)) for name in NODES
+            stack.enter_context(Coordinator(client, node=name, settings=settings)) for name in NODES
         ]
         late = spread(releases(nodes))
         yield Figure("release callback after its deadline, median", late["p50"], "ms", MEDIAN_MS_MAX, late)

@@ -15,7 +15,7 @@ from benchmarks.figure import Figure
 from coordinator import Coordinator, Settings, clock
 from coordinator.embedded import Server
 from coordinator.protocol import script
-from coordinator.wire import blocking as redis_io
+from coordinator.wire import connector as redis_io
 from tests.population import register_holders
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def measure() -> Iterator[Figure]:
         stack.callback(client.close)
         settings = Settings(max_connections=HOLDERS)
         dies, *others = (
-            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings, bootstrap=True))
+            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings))
             for i in range(3)
         )
         ids = [f"client-{i}" for i in range(HOLDERS)]
@@ -103,13 +103,13 @@ def _reclaim(node: Coordinator, ids: Sequence[str]) -> None:
 
 def _count(calls: Counter[str]) -> AbstractContextManager[object]:
     """Count the calls of each script while the context is open."""
-    run = redis_io.Channel.run
+    run = Channel.run
 
-    def counting(channel: redis_io.Channel, call: Call[Any]) -> Reply:
+    def counting(channel: Channel, call: Call[Any]) -> Reply:
         calls[call.script.name] += 1
         return run(channel, call)
 
-    return mock.patch.object(redis_io.Channel, "run", counting)
+    return mock.patch.object(Channel, "run", counting)
 
 
 def _slow_runs(client: redis.Redis) -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ from coordinator.embedded import Server
 from coordinator.protocol import call as base
 from coordinator.protocol import clients, grace, nodes, releases, script
 from coordinator.protocol.keys import SCOPE_KEYS
-from coordinator.wire import blocking as redis_io
+from coordinator.wire import connector as redis_io
 from tests.population import register_holders
 from tests.world import TICK, World
 
@@ -129,7 +129,7 @@ class Population:
         joined: list[nodes.Joined] = []
         joins = (
             nodes.join(
-                node.keys, head, f"new-{i}", f"boot {i}", "", node.settings, "bench", bootstrap=True,
+                node.keys, head, f"new-{i}", f"boot {i}", "", node.settings, "bench",
                 predecessor_dead=False,
             )
             for i in range(SAMPLES)

@@ -44,7 +44,7 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
             "dataset",
             node.settings,
             "version",
-            bootstrap=True,
+            ,
             predecessor_dead=False,
             after=life,
         ),

@@ -23,7 +23,7 @@ from coordinator import (
     Unavailable,
     Verdict,
 )
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.api.shared import good_clients, only
 from coordinator.node import Event, Flow, Grant, Node, Wait
 from coordinator.node.keeper import Keeper
@@ -31,7 +31,9 @@ from coordinator.protocol import script
 from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
 from coordinator.protocol.nodes import initialize
-from coordinator.wire.blocking import Channel, Connector, events_of
+from coordinator.wire.blocking import Channel
+from coordinator.wire.connector import Connector
+from coordinator.wire.packing import events_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,15 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors
+from coordinator.api.driving import drive
 from coordinator.api.operations import Clients, Grace, Grants
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
-from coordinator.node import Grant, Sleep, Wait
-from coordinator.protocol import Call
+from coordinator.node import Grant, Wait
 from coordinator.values import CLOSED, client_bytes
-from coordinator.wire import blocking as redis_io
+from coordinator.wire import blocking as wire
+from coordinator.wire.connector import Connector, from_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
@@ -33,51 +34,6 @@ T = TypeVar("T")
 RELEASE_WORKERS = 4
 
 log = logging.getLogger("coordinator")
-
-
-def drive(flow: Generator[Any, Any, T], run: Callable[[Any], Any], pause: Callable[[float], object]) -> T:
-    """Run a flow to its end: calls by `run`, sleeps by `pause`; errors go back into the flow.
-
-    As aio.drive does it: an interruption (Ctrl-C, or an error that nobody thought of) in a call leaves it unknown what
-    became of the request. The flow learns that first and waits until the request can do nothing any more, then it
-    meets the interruption, which is raised when it has ended.
-    """
-    value: Any = None
-    error: BaseException | None = None
-    interruption: BaseException | None = None
-    while True:
-        try:
-            request = flow.send(value) if error is None else flow.throw(error)
-        except (StopIteration, errors.CoordinatorError) as end:
-            if interruption is not None:
-                raise interruption from None
-            if not isinstance(end, StopIteration):
-                raise
-            result: T = end.value
-            return result
-        value, error = None, None
-        try:
-            if isinstance(request, Sleep):
-                _paused(pause, request.seconds)
-            else:
-                value = run(request)
-        except errors.CoordinatorError as caught:
-            error = caught
-        except BaseException as caught:  # noqa: BLE001  (raised at the end)
-            interruption = caught
-            if isinstance(request, Call):
-                error = errors.OutcomeUnknown(f"given up while it was under way: {caught!r}")
-        if interruption is not None and not isinstance(error, errors.OutcomeUnknown):
-            error = interruption
-
-
-def _paused(pause: Callable[[float], object], seconds: float) -> None:
-    """Pause; an interruption comes through when that is over, a second one at once."""
-    try:
-        pause(seconds)
-    except BaseException:
-        pause(seconds)
-        raise
 
 
 class Granting:
@@ -131,10 +87,10 @@ class Coordinator(Shared):
         self._mutex = threading.Lock()
         """Held for a moment, never while anything is waited for: nothing begins once the node is stopped."""
         super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
-        self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=False)
-        self._channel: redis_io.Channel | None = None
+        self._connector = Connector(redis, self._settings).checked(asynchronous=False)
+        self._channel: wire.Channel | None = None
         self._threads: list[threading.Thread] = []
-        self._channels: list[redis_io.Channel] = []
+        self._channels: list[wire.Channel] = []
         self._workers = ThreadPoolExecutor(RELEASE_WORKERS, thread_name_prefix=f"release-{node}")
         self._running: dict[bytes, Future[None]] = {}
         self._own = threading.local()
@@ -156,7 +112,7 @@ class Coordinator(Shared):
     ) -> Self:
         """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
         return cls(
-            redis_io.from_url(url),
+            from_url(url),
             node=node,
             scope=scope,
             settings=settings,
@@ -175,9 +131,9 @@ class Coordinator(Shared):
             return self
 
     def _join(self) -> None:
-        heartbeat = redis_io.Channel(self._connector, self._settings)
-        events = redis_io.Events(self._connector, self._node.keys, self._settings)
-        channel = redis_io.Channel(self._connector, self._settings)
+        heartbeat = wire.Channel(self._connector, self._settings)
+        events = wire.Events(self._connector, self._node.keys, self._settings)
+        channel = wire.Channel(self._connector, self._settings)
         threads = [
             threading.Thread(target=target, args=args, name=f"{name}-{self._node.name}", daemon=True)
             for name, target, args in (
@@ -353,7 +309,7 @@ class Coordinator(Shared):
             raise errors.Closed(CLOSED)
         return drive(flow, self._channel.run, time.sleep)
 
-    def _keep(self, channel: redis_io.Channel) -> None:
+    def _keep(self, channel: wire.Channel) -> None:
         def run(request: Any) -> Any:
             if isinstance(request, Wait):
                 self._woken.wait(max(0.0, request.until - self._node.now()))
@@ -368,7 +324,7 @@ class Coordinator(Shared):
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 self._stopped.wait(self._settings.op_timeout_seconds)
 
-    def _listen(self, events: redis_io.Events) -> None:
+    def _listen(self, events: wire.Events) -> None:
         after = self._node.last_event
         try:
             while not self._stopped.is_set():

@@ -36,6 +36,8 @@ class Script:
     includes: tuple[str, ...]
     words: dict[bytes, str]
     """The statuses by the bytes that Redis answers."""
+    address: bytes
+    """The sha as it is sent."""
 
 
 def lua_directory() -> Path:
@@ -70,10 +72,12 @@ def parse(name: str, folder: Path) -> Script:
         msg = f"lua/{name}.lua: header lacks {', '.join(sorted(missing)) or 'its first line'}"
         raise ContractBroken(msg)
     statuses = tuple(word.strip() for word in fields["Status"].split("|"))
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(
         name=name,
         source=source,
-        sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
+        sha=sha,
+        address=sha.encode(),
         purpose=re.sub(r"\s*\n--\s*", " ", first[1]),
         statuses=statuses,
         uses=uses(text),

@@ -89,7 +89,7 @@ def test_07_registered_elsewhere_or_nowhere(world: World, ask: str) -> None:
         with pytest.raises(RegistrationRefused, match=reason):
             getattr(n1, ask)(client)
         assert world.dump(*ROSTERS) == before
-        assert n1.node.memory.get(client.encode()) is None, "what it served for that client is over"
+        assert n1.node.registry.get(client.encode()) is None, "what it served for that client is over"
 
 
 @pytest.mark.parametrize("principal", ["mallory", None])
@@ -125,7 +125,7 @@ def test_07_a_changed_verifier_while_last_pending_closes_the_period_in_that_call
     refused(n2, "a", ReclaimRefused, "not_expected")
     assert n2.view().waiting_for == ("b",)
     n2.register("b", verifier="boot-2")
-    assert n2.node.lease.state.closing, "in that very reply"
+    assert n2.node.lease.view.closing, "in that very reply"
     world.settle()
     assert n3.view().state is GraceState.NORMAL
     assert sorted(n2.released()) == [("a", "rebooted"), ("b", "rebooted")]

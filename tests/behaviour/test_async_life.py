@@ -44,7 +44,7 @@ def make(product: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator
             op_timeout_seconds=op_timeout_seconds,
             grace_seconds=1.0,
         )
-        return AsyncCoordinator(asynchronous(product), node=node, settings=settings, bootstrap=True)
+        return AsyncCoordinator(asynchronous(product), node=node, settings=settings)
 
     return made
 

@@ -41,7 +41,7 @@ def held(world: World) -> Iterator[Held]:
     player.lock("a")
     player.lock("b")
     yield Held(player)
-    assert not player.node.memory._switching, "a hold or drop that nobody ends"
+    assert not player.node.registry._switching, "a hold or drop that nobody ends"
 
 
 def holders(player: Player) -> set[bytes]:
@@ -172,7 +172,7 @@ def test_an_entry_that_was_closed_stays_closed(held: Held, name: str, answered: 
             step.lose()
             (await held.next("")).answer()
         await cancelled(task)
-        assert held.player.node.memory.get(b"c") is None
+        assert held.player.node.registry.get(b"c") is None
 
     run(scenario())
 
@@ -202,7 +202,7 @@ def test_a_tightening_is_held_until_a_later_reply(held: Held, name: str, answere
             step.lose()
             (await held.next("")).answer()
         await cancelled(task)
-        lease.observe(under_way, lease.state, player.node.now())
+        lease.observe(under_way, lease.view, player.node.now())
 
     run(scenario())
     assert player.node.lease.snapshot.strict
@@ -283,7 +283,7 @@ def test_cancelled_once_more_it_is_counted_back_all_the_same(held: Held) -> None
         blocking.answer()
         await held.all_answered(asyncio.wait([task, other]))
         await cancelled(task)
-        entry = player.node.memory.get(b"c")
+        entry = player.node.registry.get(b"c")
         assert entry is not None
         assert entry.lock_count == 0
         assert b"c" not in holders(player)

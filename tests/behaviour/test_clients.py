@@ -18,7 +18,7 @@ from coordinator import (
     RegistrationRefused,
     StaleGrant,
 )
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.protocol import releases
 from tests.test_ids import IDS
 from tests.world import GRACE, World, all_released
@@ -47,7 +47,7 @@ def test_07_admission_is_refused_with_its_reason(world: World) -> None:
     with pytest.raises(ReclaimRefused, match="already"):
         n1.admit("a")
     n2.register("b")
-    n1.node.memory.put(n2.node.memory.get(b"b"))  # type: ignore[arg-type]
+    n1.node.registry.put(n2.node.registry.get(b"b"))  # type: ignore[arg-type]
     with pytest.raises(RegistrationRefused, match="moved"):
         n1.admit("b")
     assert n1.view().expected_clients == 3
@@ -402,7 +402,7 @@ def test_21_a_disconnect_of_a_registration_that_is_not_known_here_closes_nothing
     flow.send(None)
     with pytest.raises(KeyboardInterrupt):
         flow.throw(KeyboardInterrupt())
-    assert n1.node.memory.get(b"a") is None, "it may have been of a registration whose reply was lost"
+    assert n1.node.registry.get(b"a") is None, "it may have been of a registration whose reply was lost"
 
 
 def test_21_a_disconnect_closes_what_is_older_too(world: World) -> None:
@@ -413,7 +413,7 @@ def test_21_a_disconnect_closes_what_is_older_too(world: World) -> None:
     n1.send(flow.send(None))  # type: ignore[arg-type]
     flow.close()
     newest = n1.view_of("a").generation
-    entry = n1.node.memory.get(b"a")
+    entry = n1.node.registry.get(b"a")
     assert entry is not None
     assert entry.generation < newest
     assert n1.unregister("a", newest).due_in_seconds == 60
@@ -439,7 +439,7 @@ def test_21_a_cancel_whose_reply_was_lost_is_repeated_with_success(world: World,
 
     with pytest.raises(OutcomeUnknown):
         drive(n1.node.cancel(b"a"), run, lambda _: None)
-    assert n1.node.memory.get(b"a") is None
+    assert n1.node.registry.get(b"a") is None
     assert n1.run(n1.node.cancel(b"a"))
     n1.lock("a").confirm()
     n1.unlock("a")
@@ -460,4 +460,4 @@ def test_21_a_cancel_takes_nobody_whom_this_node_does_not_serve(world: World, wh
     if where == "leaving":
         n1.unregister("a")
     assert not n1.run(n1.node.cancel(b"a"))
-    assert n1.node.memory.get(b"a") is None
+    assert n1.node.registry.get(b"a") is None

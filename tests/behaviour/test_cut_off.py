@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from coordinator import BarrierPending, Operation, Settings, SettingsError, StaleGrant, Unavailable
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:

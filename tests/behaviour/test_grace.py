@@ -142,7 +142,7 @@ def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> N
 
 def test_03_cold_start_without_bootstrap_is_a_full_grace(world: World) -> None:
     """A scope without data whose nodes remember nothing waits the whole period."""
-    n1 = world.node("n1", bootstrap=False)
+    n1 = world.node("n1", new=False)
     assert not n1.check(Operation.NEW).allowed
     n1.register("a")
     with pytest.raises(ReclaimRefused):
@@ -243,7 +243,7 @@ def test_06_revoked_while_reclaiming(world: World) -> None:
 def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(world: World) -> None:
     """A reply under way when the node tightened is ignored; a lost join reply repeated leaves lease and ack alone."""
     n1, n2 = world.node("n1"), world.node("n2")
-    old = n1.node.lease.state
+    old = n1.node.lease.view
     n2.start("a")
     n1.listen()
     assert not n1.check(Operation.NEW).allowed
@@ -252,7 +252,7 @@ def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(wor
     hold = n2.node.lease.tighten()
     asked = n2.node.lease.head(n2.node.now())
     n2.node.lease.release(hold, unknown=True)
-    n2.node.lease.observe(asked, n2.node.lease.state, n2.node.now())
+    n2.node.lease.observe(asked, n2.node.lease.view, n2.node.now())
     assert n2.node.lease.snapshot.strict
 
 

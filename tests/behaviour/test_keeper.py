@@ -87,7 +87,7 @@ def make(
 
     def start(node: str, **more: Any) -> Coordinator:
         metrics = more.pop("metrics", None)
-        coordinator = face(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
+        coordinator = face(client, node=node, settings=short(namespace, **more), metrics=metrics)
         made.append(coordinator)
         return coordinator.start()
 
@@ -293,7 +293,7 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, 
             kind.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
     namespace = f"{acl.RUN}.own"
-    with face(client, node="n1", settings=short(namespace), bootstrap=True):
+    with face(client, node="n1", settings=short(namespace)):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True
     assert client.ping()

@@ -144,7 +144,7 @@ def an_audit(player: Player) -> Callable[[], object]:
 
 def moves(player: Player) -> Callable[[], object]:
     """Have every client moved away."""
-    player.node.to_drop |= {entry.client: entry.generation for entry in player.node.memory._entries.values()}
+    player.node.to_drop |= {entry.client: entry.generation for entry in player.node.registry._entries.values()}
     return lambda: player.node.to_drop
 
 
@@ -153,10 +153,10 @@ def due_releases(player: Player) -> Callable[[], object]:
     done: list[Any] = []
     player.node.on_claims = lambda claims, _: done.extend(claims)
     player.node.claims_releases = False
-    pairs = [(client, 0) for client in player.node.memory._entries]
+    pairs = [(client, 0) for client in player.node.registry._entries]
     player.run(player.node.in_batches(pairs, player.node.unregister))
     player.node.claims_releases = True
-    player.node.due_at(player.node.lease.state.clock_ms)
+    player.node.due_at(player.node.lease.clock_ms)
     return lambda: len(done) < len(pairs)
 
 

@@ -30,7 +30,7 @@ def register_all(node: Player, names: list[str], ttl: float = 0.0) -> None:
 
 def hold_all(node: Player, names: list[str]) -> None:
     """Give clients their first lock, 100 a round trip."""
-    entries = [node.node.memory.get(name.encode()) for name in names]
+    entries = [node.node.registry.get(name.encode()) for name in names]
     for first in range(0, len(names), 100):
         batch = [entry for entry in entries[first : first + 100] if entry is not None]
         args = tuple(value for entry in batch for value in (entry.client, entry.generation))

@@ -21,7 +21,7 @@ from coordinator import (
     Unavailable,
     errors,
 )
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.protocol import nodes
 from coordinator.wire.blocking import Channel
 from tests.world import GRACE, Player, World
@@ -223,7 +223,7 @@ def test_a_scrape_makes_no_round_trip_and_waits_for_no_lock(world: World, monkey
     sent: list[object] = []
     monkeypatch.setattr(Channel, "_command", lambda *command: sent.append(command))
     mutex = type(threading.Lock())
-    parts = (n1.node, n1.node.lease, n1.node.memory, n1.metrics, n1.node.metrics)
+    parts = (n1.node, n1.node.lease, n1.node.registry, n1.metrics, n1.node.metrics)
     locks = [lock for part in parts for lock in vars(part).values() if isinstance(lock, mutex)]
     assert len(locks) == 5
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -17,7 +17,7 @@ import redis
 
 from coordinator import Closed, Coordinator, CoordinatorError, GracePeriod, Operation, OutcomeUnknown, errors
 from coordinator.api import blocking as sync
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from coordinator.protocol import Call
 from tests import acl
@@ -75,7 +75,7 @@ def test_an_interrupted_call_has_ended_when_its_error_is_handled(world: World, e
     try:
         drive(n1.node.count_lock(b"a"), run, world.jump)
     except error:
-        assert not n1.node.memory._switching
+        assert not n1.node.registry._switching
         n1.run(n1.node.drop(b"a"))
 
 
@@ -147,7 +147,7 @@ def test_an_error_that_nobody_thought_of_ends_a_call_of_asyncio_in_the_same_way(
         sleep.answer()
         with pytest.raises(RuntimeError, match="odd"):
             await asyncio.wait_for(task, BOUND)
-        assert not player.node.memory._switching
+        assert not player.node.registry._switching
         player.lock("a")
         assert step.execute().reply.status == "LATE"
 
@@ -191,7 +191,7 @@ def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Itera
     made: list[Coordinator] = []
 
     def coordinator(node: str = "n1", **more: Any) -> Coordinator:
-        made.append(Coordinator(client, node=node, bootstrap=True, settings=short(name, **more)))
+        made.append(Coordinator(client, node=node, settings=short(name, **more)))
         return made[-1]
 
     yield coordinator

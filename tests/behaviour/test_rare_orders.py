@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator import BarrierPending, GraceState, OutcomeUnknown, errors
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from tests.world import GRACE, Player, World, all_released
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import BarrierPending, CoordinatorError, Fenced, GraceState, StaleGrant
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from tests.every_call import every_call
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def test_09_a_period_of_somebody_else_waits_for_the_old_lease_too(world: World) 
     world.reach(end)
     assert n2.view().waiting_for == (old.owner,)
     n2.run(n2.node.renew())
-    assert not n2.node.lease.state.in_force
+    assert not n2.node.lease.view.in_force
     world.jump(0.001)
     n2.run(n2.node.renew())
-    assert n2.node.lease.state.in_force
+    assert n2.node.lease.view.in_force
     n2.admit("x").confirm()
     assert not old.check().allowed
     with pytest.raises(StaleGrant):

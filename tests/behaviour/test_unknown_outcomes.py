@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientReleasing, DataLost, GraceState, OutcomeUnknown, StaleGrant, Unavailable, errors
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from coordinator.node.lease import Head
 from coordinator.protocol import clients, nodes, releases
@@ -46,11 +46,11 @@ def test_31_an_unknown_outcome_is_not_forgotten_for_a_later_certain_one(world: W
     n1.register("c", ttl=60)
     with pytest.raises(OutcomeUnknown):
         faulty(n1, n1.node.unregister([(b"c", 0)]), LOST, DOWN, DOWN)
-    assert n1.node.memory.get(b"c") is None
+    assert n1.node.registry.get(b"c") is None
     n1.register("c", ttl=60)
     with pytest.raises(Unavailable):
         faulty(n1, n1.node.unregister([(b"c", 0)]), DOWN, DOWN, DOWN)
-    assert n1.node.memory.get(b"c") is not None, "certainly not executed: nothing is lost"
+    assert n1.node.registry.get(b"c") is not None, "certainly not executed: nothing is lost"
 
 
 def holders(player: Player) -> set[bytes]:
@@ -186,7 +186,7 @@ def test_31_a_right_left_over_goes_whatever_registration_its_client_has(world: W
     with pytest.raises(StopIteration):
         drop.send(n1.send(request))
     assert holders(n1) == {b"c"}
-    assert n1.node.memory.get(b"c") is not None
+    assert n1.node.registry.get(b"c") is not None
     n1.tick()
     assert holders(n1) == set()
 
@@ -286,7 +286,7 @@ def test_06_a_forced_end_before_the_barrier_and_the_cap_close_in_any_case(world:
     assert n1.view().state is GraceState.NORMAL
     world.redis.zadd(world.key("members"), {n2.owner: 1e15})
     n1.start("b")
-    cap = n1.node.lease.state.cap_ms - n1.node.lease.state.clock_ms
+    cap = n1.node.lease.view.cap_ms - n1.node.lease.clock_ms
     world.pass_time(cap / 1000 - 1)
     assert not n1.view().closing
     world.pass_time(1.5)
@@ -321,11 +321,11 @@ def test_31_a_late_request_does_nothing_however_long_the_scope_clock_stood_still
 def test_06_a_repeated_join_leaves_lease_ack_and_fence(world: World) -> None:
     """The join's reply was lost; the repeat answers the same incarnation and raises no ack."""
     n1 = world.node("n1")
-    head = Head("", 0, n1.node.lease.state.dataset, 0, 0, 0, n1.node.now())
+    head = Head("", 0, n1.node.lease.view.dataset, 0, 0, 0, n1.node.now())
 
     def join(boot: str) -> Any:
         call = nodes.join(
-            n1.node.keys, head, "n2", boot, "d", world.settings, "v", bootstrap=True, predecessor_dead=False
+            n1.node.keys, head, "n2", boot, "d", world.settings, "v", predecessor_dead=False
         )
         return call.parse(world.run(call))
 
@@ -366,7 +366,7 @@ def test_14_a_hung_node_that_renews_without_acking_is_not_waited_for_longer(worl
         call = nodes.renew(n2.node.keys, n2.node.lease.head(n2.node.now()), 0)
         n2.node.lease.observe(call.head, world.run(call).state, n2.node.now())
         n1.run(n1.node.renew())
-    assert n1.node.lease.state.in_force
+    assert n1.node.lease.view.in_force
 
 
 def test_05_too_near_the_cap_waits_for_an_epoch_of_its_own(world: World) -> None:
@@ -387,7 +387,7 @@ def test_05_too_near_the_cap_waits_for_an_epoch_of_its_own(world: World) -> None
 def _start(player: Player, head: Head) -> Call[Any]:
     from coordinator.protocol import grace  # noqa: PLC0415
 
-    player.world.redis.hset(player.world.key("grace"), "cap", int(player.node.lease.state.clock_ms) + 1000)
+    player.world.redis.hset(player.world.key("grace"), "cap", int(player.node.lease.clock_ms) + 1000)
     return grace.start(player.node.keys, head, "other", [b"z"], "r", more=False, if_empty="wait", reason=b"")
 
 
@@ -431,7 +431,7 @@ def test_30_a_jump_of_the_machines_clock_moves_the_scope_by_two_seconds_at_most(
 def test_03_generations_never_restart(world: World) -> None:
     """Whatever happens in one millisecond, and although the record has gone, each generation is above the last."""
     n1 = world.node("n1")
-    clock = n1.node.lease.state.clock_ms + 50
+    clock = n1.node.lease.clock_ms + 50
     seen = []
     for _ in range(20):
         world.redis.hset(world.key("meta"), "clock", clock)  # all in one millisecond
@@ -448,7 +448,7 @@ def test_21_old_news_does_not_touch_a_client_that_came_back(world: World) -> Non
     n2.register("c")
     n1.register("c")
     world.settle()
-    assert n1.node.memory.get(b"c") is not None
+    assert n1.node.registry.get(b"c") is not None
     assert world.redis.smembers(world.key("holders", n1.owner)) == {b"c"}
     with pytest.raises(errors.RegistrationRefused, match="moved"):
         n1.unregister("c", old.generation)

@@ -11,7 +11,7 @@ from coordinator.protocol import Call, script
 from coordinator.protocol import call as base
 from coordinator.protocol.keys import Keys
 from coordinator.wire import asynchronous as redis_aio
-from coordinator.wire import blocking as redis_io
+from coordinator.wire import connector as redis_io
 from tests import acl
 
 LUA = "\n".join(path.read_text() for path in sorted(script.lua_directory().rglob("*.lua")))

@@ -25,8 +25,8 @@ PAGES = {"expected_clients", "reclaimed_clients", "list", "stale"}
 BLOCKS = {"granting", "reclaiming"}
 PINNED = {
     Coordinator: """
-        connect(url, *, node, scope='default', settings=None, metrics=None, bootstrap=False, predecessor_dead=False)
-        __init__(redis, *, node, scope='default', settings=None, metrics=None, bootstrap=False, predecessor_dead=False)
+        connect(url, *, node, scope='default', settings=None, metrics=None, new=False, predecessor_dead=False)
+        __init__(redis, *, node, scope='default', settings=None, metrics=None, new=False, predecessor_dead=False)
         start()
         close()
         abandon()

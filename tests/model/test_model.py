@@ -283,7 +283,7 @@ class Scope(RuleBasedStateMachine):
         node = self.one(self.acting(), number)
         granting = [op.client for op in node.ops if not op.over] + [grant.entry.client for grant in node.grants]
         granting += [grant.entry.client for process, grant, *_ in self.inserted if process is node]
-        if client in granting or node.node.memory.get(client) is None:
+        if client in granting or node.node.registry.get(client) is None:
             return
         for lock in self.table.of(client):
             if lock.home == node.owner:
