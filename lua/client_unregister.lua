@@ -1,6 +1,6 @@
 -- client_unregister: the clients are gone from here: due after their TTL, at once if it is 0.
 -- KEYS[1]  meta      hash   meta
--- Uses     meta node:<owner> client:<id> holders:<owner> members lost due releases
+-- Uses     meta node:<owner> client:<id> holders:<owner> lost due releases
 -- ARGV[2]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
@@ -15,6 +15,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
+--- @include view
 --- @include rights
 --- @include release
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])

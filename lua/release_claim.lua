@@ -14,6 +14,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
+--- @include view
 --- @include rights
 --- @include release
 --- @include waiting_home
