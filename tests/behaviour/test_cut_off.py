@@ -143,7 +143,8 @@ def test_15_n1_admits_reclaims_strictly_later(  # noqa: PLR0913, PLR0917  (what 
         n3.cut_off = True
         grants = [n3.begin_lock("a")] if n3.check().allowed else []
         beat(n1)
-        n1.register("a")
+        n1.start("other")  # somebody to be admitted as soon as it is in force
+        n1.register("other")
         end = world.gone_at(n3)
         pass_quietly(n1, world.clock + (end - world.clock) * step_at // 100)
         if step > 0:
@@ -183,8 +184,9 @@ def pass_quietly(n1: Player, clock_ms: int) -> None:
 def admits(n1: Player, n3: Player) -> bool:
     """Let n1 do what it can to reclaim for n3's client at this moment; tell whether it is admitted."""
     n1.run(n1.node.evict([n3.owner]))
+    n1.run(n1.node.renew())
     try:
-        n1.admit("a").confirm()
+        n1.admit("other").confirm()
     except BarrierPending:
         return False
     return True

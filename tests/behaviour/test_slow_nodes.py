@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator import GraceState
-from coordinator.node.lease import Head
-from coordinator.protocol import nodes
+from coordinator.protocol import Head, nodes
+from coordinator.protocol.call import OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,9 @@ class Hung:
     def renew(self) -> bool:
         """Renew; tell whether the lease was extended."""
         node, world = self.player.node, self.player.world
-        call = nodes.renew(node.keys, node.lease.head(node.now()), self.acked)
+        call = nodes.renew(node.meta, node.lease.head(node.now()), self.acked)
         reply = world.run(call)
-        node.lease.observe(call.head, reply.state, node.now())
+        node.lease.observe(call.head, reply, node.now())
         return call.parse(reply).extended
 
 
@@ -127,9 +127,9 @@ def test_14_a_crash_loop_does_not_hold_it_up(world: World, barrier: str) -> None
     def crash_and_restart() -> None:
         if world.clock - began < 3000 * len(lives):
             return
-        head = Head("", 0, n1.node.lease.view.dataset, 0, 0, 0, n1.node.now())
+        head = Head(OPERATOR, n1.node.now())
         boot, settings = f"boot {len(lives)}", world.settings
-        call = nodes.join(n1.node.keys, head, "n3", boot, "d", settings, "v", predecessor_dead=False)
+        call = nodes.join(n1.node.meta, head, "n3", boot, "d", settings, "v", predecessor_dead=False)
         lives.append(f"n3:{call.parse(world.run(call)).incarnation}")
 
     crash_and_restart()
