@@ -165,8 +165,10 @@ class Clients(Turns):
                         lambda head: clients.unregister(self.meta, head, pairs, claim_ms, retention_ms)
                     )
                 except errors.OutcomeUnknown:
-                    for entry in closed.values():  # perhaps; it is served again when it registers again
-                        self.metrics.connection(entry.adapter, "disconnect")
+                    for client, generation in pairs:  # perhaps; it is served again when it registers again
+                        entry = closed.get(client) or (self.registry.close(client, generation) if generation else None)
+                        if entry is not None:
+                            self.metrics.connection(entry.adapter, "disconnect")
                     raise
                 except errors.CoordinatorError:
                     self.restore(closed.values())
@@ -213,8 +215,6 @@ class Clients(Turns):
         yield from self.take_turns([client])
         try:
             (answer,) = yield from self.ask(lambda head: clients.cancel(self.meta, head, [client], own=False))
-            if answer.status == "UNKNOWN":
-                raise errors.RegistrationRefused(errors.UNKNOWN)
             if answer.registered is None:
                 return False
             known = self.registry.get(client)
