@@ -23,6 +23,10 @@ _ASK_AGAIN_SECONDS = (0.003, 0.004, 0.005, 0.01, 0.02, 0.04, 0.08)
 """How long a register waits for a home to yield before it asks again; then 0.1 s each time."""
 
 
+ONE_AT_A_TIME = b""
+"""No client's id: the turn of calls of which Redis remembers one per node."""
+
+
 class Clients(Turns):
     """Procedures about the clients of the scope."""
 
@@ -230,7 +234,7 @@ class Clients(Turns):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        yield from self.take_turns([client])
+        yield from self.take_turns([client, ONE_AT_A_TIME])
         try:
             closed = yield from self.close_settled([(client, 0)])
             try:
@@ -242,7 +246,7 @@ class Clients(Turns):
                 raise
             self.due_at(self.lease.clock_ms)
         finally:
-            self.end_turns([client])
+            self.end_turns([client, ONE_AT_A_TIME])
 
     # -- touch, views ---------------------------------------------------------------------------------------------
 

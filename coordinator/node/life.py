@@ -100,17 +100,18 @@ class Life:
         does nothing.
         """
         unknown: errors.OutcomeUnknown | None = None
+        first = 0
         for attempt in range(1, ATTEMPTS + 1):
             last = attempt == ATTEMPTS
             self.refuse_unless_valid(unknown)
             head = self.lease.head(self.now())
-            head.repeated = unknown is not None
+            head.first = first
             call = build(head)
             try:
                 reply: Reply = yield call
             except errors.OutcomeUnknown as error:
                 self._failed(call, error)
-                unknown = error
+                unknown, first = error, first or head.serial
                 self.lease.give_up(head)
                 if last:
                     raise

@@ -192,7 +192,8 @@ class Locks(Clients):
             view = self.lease.view
             over = view.state is GraceState.NORMAL
             results = [
-                replace(r, closing=view.closing, lifted=over) if isinstance(r, ReclaimOutcome) else r for r in results
+                replace(r, closing=view.closing, lifted=over and not r.repeated) if isinstance(r, ReclaimOutcome) else r
+                for r in results
             ]
         return results
 

@@ -51,8 +51,10 @@ def test_a_scope_whose_clients_and_nodes_have_gone_returns_to_its_permanent_keys
     assert n3.view().state is GraceState.NORMAL
     for client in ("reclaims", "moves", "reboots", "comes back"):
         n3.unregister(client)
-    n3.start("never comes")
+    n3.start("comes", "never comes")
     world.settle()
+    n3.reclaim("comes")
+    n3.unregister("comes")
     n3.run(n3.node.end_grace("enough"))
     world.pass_time(35)
     n3.leave()

@@ -69,7 +69,7 @@ def failover(client: redis.Redis, product: redis.Redis, size: int) -> dict[str, 
     moving = [node.registering(client, "nfs", "", 0.0, None, None) for client in ids[:MOVING]]
     adapters = node.settings.adapters
     step("evict", lambda head: nodes.evict(key, head, home.owner))
-    step("renew", lambda head: nodes.renew(key, head, 0))
+    step("renew", lambda head: nodes.renew(key, head, 10**9))
     step("register", lambda head: clients.register(key, head, moving))
     step("admit", lambda head: grace.admit(key, head, ids[0]))
     outcomes = step("complete", lambda head: grace.complete(key, head, ids[:MOVING]))
