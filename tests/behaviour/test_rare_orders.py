@@ -10,6 +10,7 @@ import pytest
 from coordinator import BarrierPending, GraceState, OutcomeUnknown, errors
 from coordinator.flows import Sleep
 from coordinator.sync import drive
+from tests.rounds import rounds
 from tests.world import GRACE, Player, World, all_released
 
 LAPSE = 9.5
@@ -363,7 +364,7 @@ def test_21_a_registration_that_nobody_remembers_holds_no_reclaim_back(world: Wo
         lost_reply(n2, n2.node.register([item]), times=1000)
     n3.register("c")
     n3.run(n3.node.drop(b"c"))  # it holds nothing any more, anywhere
-    world.pass_time(3600)
+    world.pass_time(rounds(quick=60, full=3600))
     with pytest.raises(errors.NoGrace):
         n3.admit("c")
 
