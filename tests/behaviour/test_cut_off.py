@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coordinator import BarrierPending, Operation, Settings, SettingsError, StaleGrant, Unavailable
 from coordinator.api.driving import drive
+from tests.rounds import rounds
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ TIGHT = {"lease": 6000, "margin": 2001, "there": 0, "cut_at": 0, "step_at": 50, 
 @example(**(TIGHT | {"margin": 2000}), validity=5999, rate=1.0, rate_n1=1.0, back=0)
 @example(**(TIGHT | {"margin": 500}), validity=5900, rate=1.0, rate_n1=1.0, back=0)
 @settings(
-    max_examples=100,
+    max_examples=rounds(quick=25, full=100),
     deadline=None,
     derandomize=True,
     # The server is one for all examples; the world, with all that is in it, is made anew by each. Settings that are
