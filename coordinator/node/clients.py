@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator import errors
+from coordinator.node.life import NOT_DONE
 from coordinator.node.registry import Entry
 from coordinator.node.requests import Flow, Sleep
 from coordinator.node.turns import TAKE_BACK_SECONDS, Turns, renewed
@@ -86,11 +87,10 @@ class Clients(Turns):
             old = yield from self.close_settled([(client, 0) for client in ids])
             try:
                 answers = yield from self._ask_homes(items)
-            except errors.OutcomeUnknown:
-                raise  # perhaps registered: it is served again when it registers again
-            except errors.CoordinatorError:
+            except NOT_DONE:
                 self.restore(old.values())
                 raise
+            # After anything else it is perhaps registered: it is served again when it registers again.
             return [
                 self._taken(item, answer, old.get(item.client)) for item, answer in zip(items, answers, strict=True)
             ]
@@ -168,14 +168,14 @@ class Clients(Turns):
                     answers = yield from self.ask(
                         lambda head: clients.unregister(self.meta, head, pairs, claim_ms, retention_ms)
                     )
-                except errors.OutcomeUnknown:
+                except NOT_DONE:
+                    self.restore(closed.values())
+                    raise
+                except BaseException:
                     for client, generation in pairs:  # perhaps; it is served again when it registers again
                         entry = closed.get(client) or (self.registry.close(client, generation) if generation else None)
                         if entry is not None:
                             self.metrics.connection(entry.adapter, "disconnect")
-                    raise
-                except errors.CoordinatorError:
-                    self.restore(closed.values())
                     raise
                 return self._left(pairs, closed, answers, asked)
         finally:
@@ -239,9 +239,9 @@ class Clients(Turns):
             closed = yield from self.close_settled([(client, 0)])
             try:
                 yield from self.ask(lambda head: clients.revoke(self.meta, head, client))
-            except (errors.OutcomeUnknown, errors.RegistrationRefused):
-                raise  # perhaps; or nothing of it is left: the entry stays closed
-            except errors.CoordinatorError:
+            except errors.RegistrationRefused:
+                raise  # nothing of it is left: the entry stays closed
+            except NOT_DONE:
                 self.restore(closed.values())
                 raise
             self.due_at(self.lease.clock_ms)

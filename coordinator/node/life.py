@@ -449,6 +449,8 @@ class Life:
             self.next_due_ms = min(known, default=0)
 
 
+NOT_DONE = (errors.Refused, errors.Unavailable, errors.Closed)
+"""Errors that say for certain that nothing was done. Whatever else ends a call, its outcome is not known."""
 _OVER = frozenset({"DATA_LOST", "FENCED"})
 """The statuses that end an incarnation."""
 _FAILURES = {"LATE": "unavailable", "DATA_LOST": "data_lost", "SCHEMA": "contract_broken"}

@@ -25,6 +25,7 @@ from coordinator import (
     Settings,
     Unavailable,
     errors,
+    initialize,
 )
 from coordinator.wire.asynchronous import AsyncEvents
 from coordinator.wire.blocking import Events
@@ -83,6 +84,7 @@ def make(
     """Make started coordinators in a namespace of the test's own; abandon what is left."""
     client = redis.Redis.from_url(real_url, protocol=2)
     namespace = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
+    initialize(client, namespace=namespace)
     made: list[Coordinator] = []
 
     def start(node: str, **more: Any) -> Coordinator:
@@ -166,7 +168,7 @@ def test_a_dead_event_connection_is_replaced(
     original, original_too = Events.read, AsyncEvents.read
 
     def counted(batch: list[Any]) -> list[Any]:
-        for _, kind, _ in batch:
+        for _, kind, _, _ in batch:
             reads.put(kind)
         return batch
 
@@ -246,7 +248,7 @@ def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator],
         done.set()
 
     done = threading.Event()
-    node = make("n1", claim_seconds=0.9)
+    node = make("n1", claim_seconds=2.5)
     node.on_release(free)
     node.clients.register("a", adapter="nfs")
     node.clients.unregister("a")
@@ -365,7 +367,7 @@ def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., 
 def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
     """The node leaves from within its own callback; the release comes due elsewhere."""
     freed: queue.Queue[str] = queue.Queue()
-    first, second = make("n1", claim_seconds=1.0), make("n2", claim_seconds=1.0)
+    first, second = make("n1", claim_seconds=2.5), make("n2", claim_seconds=2.5)
     second.on_release(lambda _: freed.put("n2"))
 
     def free(_: Release) -> None:
