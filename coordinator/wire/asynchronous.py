@@ -109,24 +109,19 @@ class AsyncChannel:
             del self._waiting[:PIPELINE_MAX]
             try:
                 async with asyncio.timeout(self._timeout):
-                    await self._exchange(connection)
+                    is_cut = await self._exchange(connection)
             except Exception as error:  # noqa: BLE001  (all whose reply did not come are told)
-                await self._cut()
-                self._sent.popleft().set_exception(unanswered(error))
-                # What the error says is of one call (LOADING, say); those behind it may have run.
-                _refuse(self._sent, unanswered(redis.ConnectionError(str(error))))
-                if isinstance(error, TimeoutError):
-                    # Each pipeline of those that wait would last as long, one after the other.
-                    _refuse(
-                        self._waiting, errors.Unavailable("Redis does not answer other requests: this was not sent")
-                    )
+                is_cut = True
+                self._lost(error)
             except BaseException:
                 await self._cut()
                 raise
+            if is_cut:
+                await self._cut()
         self._sender = None  # here, not in _ended: a call that comes before that runs needs a new one
 
-    async def _exchange(self, connection: Any) -> None:
-        """Send a pipeline and read its replies. Of what raises, the first call without a reply has met it."""
+    async def _exchange(self, connection: Any) -> bool:
+        """Send a pipeline and read its replies; return whether the connection is to be cut."""
         sent, is_cut = self._sent, False
         await connection.send_packed_command([b"".join([pending.command for pending in sent])])
         while sent:
@@ -143,8 +138,17 @@ class AsyncChannel:
             else:
                 pending.answer(raw)
             sent.popleft()
-        if is_cut:
-            await self._cut()
+        return is_cut
+
+    def _lost(self, error: Exception) -> None:
+        """Tell the calls that have no reply, because of an error, what that means."""
+        if self._sent:
+            self._sent.popleft().set_exception(unanswered(error))
+        # What the error says is of one call (LOADING, say); those behind it may have run.
+        _refuse(self._sent, unanswered(redis.ConnectionError(str(error))))
+        if isinstance(error, TimeoutError):
+            # Each pipeline of those that wait would last as long, one after the other.
+            _refuse(self._waiting, errors.Unavailable("Redis does not answer other requests: this one was not sent"))
 
     def _ended(self, sender: asyncio.Task[None]) -> None:
         """Leave nobody waiting when the sender did not end by itself."""

@@ -41,12 +41,13 @@ MEANINGS = {
 
 # Redis does not answer NOPERM when a script runs a command that the user may not run. The first text is Redis 7.0's.
 _REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
+_PASSWORD = (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError)
 
 
 def code_of(error: BaseException) -> str:
     """Return the error code that Redis answered, the first word of its message; any word if it answered none."""
     code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0].rstrip(":")
-    if code not in MEANINGS and isinstance(error, exceptions.AuthenticationError):
+    if code not in MEANINGS and isinstance(error, _PASSWORD):
         return "WRONGPASS"  # its code is ERR: Redis has no password, or wants other arguments
     return str(code)
 
