@@ -24,7 +24,6 @@ from tests.unit.wire_cases import (
     MESSAGES,
     NOSCRIPT,
     SETTINGS,
-    bytes_of,
     evalsha,
     hidden_readonly,
     parsed,
@@ -349,6 +348,30 @@ def test_a_closed_channel_sends_nothing_any_more() -> None:
     assert len(connection.sent) == 1
 
 
+def test_a_loop_that_ends_with_calls_under_way_ends() -> None:
+    """asyncio.run cancels the callers, which wait on, and the sender, which tells them; nobody had closed anything."""
+    connection = Connection(HOLD)
+    ends: list[object] = []
+
+    async def use() -> None:
+        channel = AsyncChannel(cast("Connector", Pool(connection)), SETTINGS)
+
+        async def caller() -> None:
+            try:
+                await channel.run(CALL)
+            except BaseException as error:
+                ends.append(type(error))
+                raise
+
+        tasks = [asyncio.create_task(caller()) for _ in range(2)]
+        await connection.held.wait()
+        assert not any(task.done() for task in tasks)
+
+    asyncio.run(use())
+    assert ends == [asyncio.CancelledError] * 2
+    assert connection.disconnected == 1
+
+
 def test_a_forked_child_uses_no_connection_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the channel in another process sends nothing, and closing it cuts nothing of the parent's."""
     pool = Pool(Connection(replied(0)))
@@ -383,56 +406,3 @@ def test_a_connection_that_does_not_end_well_is_no_error_of_closing(failure: Exc
         await AsyncEvents(pool, KEYS, SETTINGS).close()
 
     asyncio.run(close())
-
-
-# -- events ----------------------------------------------------------------------------------------------------------
-
-
-def events(connection: Connection, failure: BaseException | None = None) -> tuple[AsyncEvents, Pool]:
-    """Return a reader on a fake connection."""
-    pool = Pool(connection, failure)
-    return AsyncEvents(cast("Connector", pool), KEYS, SETTINGS), pool
-
-
-def test_events_are_read_by_a_blocking_read() -> None:
-    """One XREAD that blocks for less than its time-out; nil is no event, and the connection is kept."""
-    entries = [(b"1-0", [b"kind", b"moved", b"client", b"\xff"]), (b"1-1", [b"kind", b"lift"])]
-    connection = Connection([[b"key", [[name, fields] for name, fields in entries]]], None)
-    reader, pool = events(connection)
-    assert asyncio.run(reader.read("0-5")) == [
-        ("1-0", "moved", {"kind": b"moved", "client": b"\xff"}),
-        ("1-1", "lift", {"kind": b"lift"}),
-    ]
-    assert connection.sent == [bytes_of("XREAD", "BLOCK", 1000, "STREAMS", KEYS.key("events"), "0-5")]
-    assert pool.timeout == pytest.approx(1.0 + SETTINGS.op_timeout_seconds)
-    assert asyncio.run(reader.read("0-0")) == []
-    assert (connection.disconnected, pool.out) == (0, 0)
-
-
-@pytest.mark.parametrize("failure", REFUSED, ids=lambda e: type(e).__name__)
-def test_a_failed_read_of_events_is_unavailable(failure: BaseException) -> None:
-    """A read changes nothing: every failure is Unavailable, and the connection is cut and given back."""
-    connection = Connection(failure)
-    reader, pool = events(connection)
-    with pytest.raises(Unavailable):
-        asyncio.run(reader.read("0-0"))
-    assert (connection.disconnected, pool.out) == (1, 0)
-    reader, _ = events(Connection(), failure)
-    with pytest.raises(Unavailable):
-        asyncio.run(reader.read("0-0"))
-
-
-def test_a_read_of_events_that_is_cancelled_leaves_no_answer_behind() -> None:
-    """The connection whose answer is still to come is cut and given back."""
-    connection = Connection(HOLD)
-    reader, pool = events(connection)
-
-    async def cancel() -> None:
-        reading = asyncio.create_task(reader.read("0-0"))
-        await connection.held.wait()
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-
-    asyncio.run(cancel())
-    assert (connection.disconnected, pool.out) == (1, 0)

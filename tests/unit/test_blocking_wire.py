@@ -29,7 +29,6 @@ from tests.unit.wire_cases import (
     SETTINGS,
     Connection,
     Pool,
-    bytes_of,
     channel_on,
     evalsha,
     idle_and,
@@ -134,7 +133,7 @@ def test_trouble_with_giving_a_connection_back_hides_nothing(monkeypatch: pytest
     with pytest.raises(OutcomeUnknown):
         channel_on(Pool(Connection(redis.ConnectionError("reset")))).run(CALL)
     with pytest.raises(Unavailable):
-        events(Connection(redis.ConnectionError("reset")))[0].read("0-0")
+        Events(cast("Connector", Pool(Connection(redis.ConnectionError("reset")))), KEYS, SETTINGS).read("0-0")
     channel = channel_on(Pool(Connection(ADVANCED)))
     assert channel.run(CALL).status == "ADVANCED"
     channel.close()
@@ -297,52 +296,3 @@ def test_a_channel_closes_its_own_pool_only() -> None:
     assert pool.timeout == SETTINGS.op_timeout_seconds
     channel.close()
     assert pool.disconnected
-
-
-# -- events ----------------------------------------------------------------------------------------------------------
-
-
-def events(connection: Connection, failure: BaseException | None = None) -> tuple[Events, Pool]:
-    """Return a reader on a fake connection."""
-    pool = Pool(connection, failure=failure)
-    return Events(cast("Connector", pool), KEYS, SETTINGS), pool
-
-
-def test_events_are_read_by_a_blocking_read() -> None:
-    """One XREAD that blocks for less than its time-out; fields are kept as bytes, ids and kinds as text."""
-    entries = [
-        (b"1-0", [b"kind", b"moved", b"client", b"\xff"]),
-        (b"1-1", [b"kind", b"lift"]),
-        (b"1-2", [b"\xff", b""]),
-    ]
-    connection = Connection([[b"key", [[name, fields] for name, fields in entries]]])
-    reader, pool = events(connection)
-    assert reader.read("0-5") == [
-        ("1-0", "moved", {"kind": b"moved", "client": b"\xff"}),
-        ("1-1", "lift", {"kind": b"lift"}),
-        ("1-2", "", {"\udcff": b""}),
-    ]
-    assert connection.sent == [bytes_of("XREAD", "BLOCK", 1000, "STREAMS", KEYS.key("events"), "0-5")]
-    assert pool.timeout == pytest.approx(1.0 + SETTINGS.op_timeout_seconds)
-    assert pool.out == []
-
-
-def test_a_block_that_ran_out_is_no_event() -> None:
-    """Nil is an empty list, and the connection is kept."""
-    connection = Connection(None)
-    reader, _ = events(connection)
-    assert reader.read("0-0") == []
-    assert connection.disconnected == 0
-
-
-@pytest.mark.parametrize("failure", [*LOST, parsed(MESSAGES["OOM"])], ids=lambda e: type(e).__name__)
-def test_a_failed_read_of_events_is_unavailable(failure: BaseException) -> None:
-    """A read changes nothing: every failure is Unavailable, and the connection is cut and given back."""
-    connection = Connection(failure)
-    reader, pool = events(connection)
-    with pytest.raises(Unavailable):
-        reader.read("0-0")
-    assert (connection.disconnected, pool.out) == (1, [])
-    reader, _ = events(Connection(), failure)
-    with pytest.raises(Unavailable):
-        reader.read("0-0")
