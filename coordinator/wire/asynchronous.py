@@ -78,7 +78,7 @@ class AsyncChannel:
         self._connection: Any = None
         """Taken from the pool, and kept between pipelines."""
         self._kept_until = 0.0
-        """When the pool has a look at the connection again."""
+        """When the connection passes through the pool again."""
         self._waiting: list[Pending] = []
         """Calls that were not sent yet."""
         self._sent: deque[Pending] = deque()
@@ -160,9 +160,9 @@ class AsyncChannel:
             _refuse(self._waiting, why)
 
     async def _connected(self) -> Any:
-        """Return the connection, from the pool unless it was there a moment ago."""
+        """Return the connection: the one that is kept, unless it was closed, or one from the pool."""
         if self._connection is not None:
-            if monotonic() < self._kept_until:
+            if monotonic() < self._kept_until and await _is_quiet(self._connection):
                 return self._connection
             await self._give_back()
         connection = await self._pool.get_connection()
@@ -235,6 +235,14 @@ class AsyncEvents:
         """Close the pool for good; a blocked read fails."""
         self._closed = True
         await _disconnect(self._pool)
+
+
+async def _is_quiet(connection: Any) -> bool:
+    """Whether nothing came on an idle connection. What comes is its end, after which a pipeline would be lost."""
+    try:
+        return not await connection.can_read()
+    except Exception:  # noqa: BLE001  (its end)
+        return False
 
 
 async def _cut(connection: Any) -> None:

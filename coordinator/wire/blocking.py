@@ -1,7 +1,7 @@
 """Round trips that block their thread: one call at a time per connection, and reads of events.
 
 A channel keeps its idle connections itself, since taking one out of redis-py's pool and giving it back costs a fifth
-of a call's CPU. They pass through the pool every so often: it notices what was closed meanwhile.
+of a call's CPU. They pass through the pool when they were closed, and every so often for its own upkeep.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coordinator.wire.connector import Connector
 
 _Kept = tuple[Any, float]
-"""A connection, and the monotonic time until which it is used without the pool's look."""
+"""A connection, and the monotonic time until which it does without its pool."""
 
 
 class Channel:
@@ -68,7 +68,7 @@ class Channel:
         except IndexError:
             kept = self._seek()
         else:
-            if kept[1] < monotonic():
+            if kept[1] < monotonic() or not _is_quiet(kept[0]):
                 _give_back(self._pool, kept[0])
                 kept = self._seek()
         connection = kept[0]
@@ -168,6 +168,14 @@ class Events:
     def close(self) -> None:
         """Close the pool; a blocked read fails."""
         _disconnect(self._pool)
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether nothing came on an idle connection. What comes is its end, after which a request would be lost."""
+    try:
+        return not connection.can_read()
+    except Exception:  # noqa: BLE001  (its end)
+        return False
 
 
 def _cut(connection: Any) -> None:

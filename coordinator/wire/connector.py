@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", redis.Redis, redis.asyncio.Redis)
 CLOSED = "this coordinator was closed, or belongs to another process: nothing was sent"
-KEPT_SECONDS = 0.1
-"""How long a connection is used without its pool's look at it.
-
-The pool replaces one that Redis has closed, and renews its credentials.
-"""
+KEPT_SECONDS = 1.0
+"""How long a channel keeps a connection before it passes through its pool, which renews credentials that run out."""
 
 
 class Connector:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import redis
+
 from tests.unit.wire_cases import bytes_of
 
 HOLD = object()
@@ -25,6 +27,8 @@ class Connection:
         self.held = asyncio.Event()
         """Set once a read waits for an answer that does not come."""
         self.disconnected = 0
+        self.ended = False
+        """Redis has closed it."""
 
     async def send_packed_command(self, command: list[bytes]) -> None:
         """Note the pipeline."""
@@ -50,6 +54,13 @@ class Connection:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    async def can_read(self) -> bool:
+        """Look whether anything came."""
+        if self.ended:
+            message = "Connection closed by server."
+            raise redis.ConnectionError(message)
+        return False
 
     async def disconnect(self, *, nowait: bool = False) -> None:
         """Count it."""
@@ -80,6 +91,7 @@ class Pool:
         self.out += 1
         assert self.out == 1
         assert self.connection.socket_timeout is not None, "nothing else bounds a handshake"
+        self.connection.ended = False
         return self.connection
 
     async def release(self, connection: Connection) -> None:

@@ -232,8 +232,26 @@ def test_a_replica_that_sentinel_hides_executed_nothing() -> None:
     assert connection.disconnected == 1
 
 
+def test_a_connection_that_redis_has_closed_is_replaced_before_anything_is_sent() -> None:
+    """Redis was restarted between two calls: the second is no unknown outcome, whether it can connect or not."""
+    pool = Pool(Connection(replied(0), replied(1)))
+
+    async def use() -> None:
+        channel = AsyncChannel(cast("Connector", pool), SETTINGS)
+        assert await all_of([channel.run(CALL)]) == [0]
+        pool.connection.ended = True
+        assert await all_of([channel.run(CALL)]) == [1]
+        assert pool.taken == 2
+        pool.connection.ended, pool.failure = True, redis.ConnectionError("refused")
+        assert await all_of([channel.run(CALL)]) == [Unavailable]
+        assert (len(pool.connection.sent), pool.out) == (2, 0)
+        await channel.close()
+
+    asyncio.run(use())
+
+
 def test_a_connection_is_kept_and_passes_through_its_pool_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool replaces what was closed meanwhile, so it sees the connection again after a moment."""
+    """The pool renews credentials that run out, so it sees the connection again after a moment."""
     now = 100.0
     monkeypatch.setattr("coordinator.wire.asynchronous.monotonic", lambda: now)
     pool = Pool(Connection(*map(replied, range(4))))

@@ -154,7 +154,7 @@ def test_an_interrupted_call_leaves_no_answer_behind(failure: BaseException) -> 
 def test_a_connection_is_kept_for_the_next_call_and_passes_through_its_pool_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pool replaces what was closed meanwhile, so it sees each connection again after a moment."""
+    """The pool renews credentials that run out, so it sees each connection again after a moment."""
     now = 100.0
     monkeypatch.setattr("coordinator.wire.blocking.monotonic", lambda: now)
     pool = Pool(Connection(*[ADVANCED] * 4))
@@ -165,6 +165,21 @@ def test_a_connection_is_kept_for_the_next_call_and_passes_through_its_pool_now_
     now += 1.01 * KEPT_SECONDS
     channel.run(CALL)
     assert (pool.taken, len(pool.out)) == (2, 1)
+
+
+def test_a_connection_that_redis_has_closed_is_replaced_before_anything_is_sent() -> None:
+    """Redis was restarted between two calls: the second is no unknown outcome, whether it can connect or not."""
+    connection = Connection(ADVANCED, ADVANCED)
+    pool = Pool(connection)
+    channel = channel_on(pool)
+    channel.run(CALL)
+    connection.ended = True
+    assert channel.run(CALL).status == "ADVANCED"
+    assert pool.taken == 2
+    connection.ended, pool.failure = True, redis.ConnectionError("refused")
+    with pytest.raises(Unavailable):
+        channel.run(CALL)
+    assert (len(connection.sent), pool.out) == (2, [])
 
 
 def test_calls_at_the_same_time_have_a_connection_each_and_threads_that_end_leave_none_behind() -> None:

@@ -95,6 +95,8 @@ class Connection:
         self.on_send = on_send
         self.sent: list[bytes] = []
         self.disconnected = 0
+        self.ended = False
+        """Redis has closed it."""
 
     def send_packed_command(self, command: list[bytes]) -> None:
         """Note the bytes."""
@@ -112,6 +114,13 @@ class Connection:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def can_read(self) -> bool:
+        """Look whether anything came."""
+        if self.ended:
+            message = "Connection closed by server."
+            raise redis.ConnectionError(message)
+        return False
 
     def disconnect(self) -> None:
         """Count it."""
@@ -136,11 +145,12 @@ class Pool:
         return self
 
     def get_connection(self) -> Connection:
-        """Give one out."""
+        """Give one out, connected."""
         if self.failure is not None:
             raise self.failure
         self.taken += 1
         self.out.append(self.free.pop())
+        self.out[-1].ended = False
         return self.out[-1]
 
     def release(self, connection: Connection) -> None:
