@@ -220,8 +220,8 @@ def test_what_waits_for_a_connection_is_told_at_once_that_there_is_none() -> Non
 @pytest.mark.parametrize(("code", "message"), MESSAGES.items())
 def test_no_connection_stays_with_a_server_that_is_not_the_primary(code: str, message: str) -> None:
     """All replies of the pipeline are read, then it is cut: the next one may lead elsewhere."""
-    connection = Connection(replied(0), parsed(message), replied(2))
-    assert outcomes(connection, 3) == [0, Unavailable, 2]
+    connection = Connection(replied(0), parsed(message), replied(2), parsed(MESSAGES["OOM"]))
+    assert outcomes(connection, 4) == [0, Unavailable, 2, Unavailable]
     assert connection.disconnected == (code in CUT)
 
 

@@ -247,6 +247,25 @@ def test_threads_share_the_connections_of_a_pool_that_blocks(size: int) -> None:
     assert channel._pool.pool.qsize() == size
 
 
+def test_a_connection_that_becomes_idle_while_another_is_sought_is_found() -> None:
+    """Another thread kept it after this one looked and before it was known to seek: the pool has none to give."""
+    connection = Connection(ADVANCED)
+    pool = Pool(connection)
+    channel = channel_on(pool)
+
+    class Between:
+        """Stands for the mutex: the other thread acts before this one has it."""
+
+        def __enter__(self) -> None:
+            channel._keep((pool.get_connection(), 0.0)) if pool.free else None
+
+        def __exit__(self, *_: object) -> None:
+            """Give it back."""
+
+    channel._mutex = cast("Any", Between())
+    assert channel.run(CALL).status == "ADVANCED"
+
+
 def test_what_ends_one_connection_has_the_pool_look_at_the_others() -> None:
     """Redis was restarted: the idle ones are given back, uncut, and are seen by the pool before they are used."""
     pool, idle, failing = idle_and(redis.ConnectionError("reset"))
