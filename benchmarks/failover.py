@@ -15,7 +15,8 @@ from benchmarks.figure import Figure
 from coordinator import Coordinator, Settings, clock
 from coordinator.embedded import Server
 from coordinator.protocol import script
-from coordinator.wire import connector as redis_io
+from coordinator.wire.blocking import Channel
+from coordinator.wire.connector import from_url
 from tests.population import register_holders
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ def measure() -> Iterator[Figure]:
     """Measure a whole failover with the product's threads: evict, reclaims in batches, lift, drain, releases."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Server(arguments=SLOWLOG))
-        client = redis_io.from_url(server.url)
+        client = from_url(server.url)
         stack.callback(client.close)
         settings = Settings(max_connections=HOLDERS)
         dies, *others = (
-            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings))
+            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings, bootstrap=True))
             for i in range(3)
         )
         ids = [f"client-{i}" for i in range(HOLDERS)]

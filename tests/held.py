@@ -11,7 +11,7 @@ import redis.asyncio
 from coordinator import AsyncCoordinator, OutcomeUnknown
 from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
 from coordinator.node import Sleep
-from coordinator.wire.asynchronous import Answer
+from coordinator.wire.asynchronous import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -69,16 +69,16 @@ class Held:
         self.face = AsyncCoordinator(redis.asyncio.Redis(), node=self.player.name)
         self.face._node = self.player.node
         self.face._channel = cast("AsyncChannel", self)
-        self.face._stepper = lambda channel: self._step  # type: ignore[method-assign]  # noqa: ARG005  (its name)
+        self.face._rest = self.run  # type: ignore[method-assign]
         self.face.grace, self.face.clients = AsyncGrace(self.face), AsyncClients(self.face)
         self.face.grants = AsyncGrants(self.face)
 
-    def _step(self, request: Any) -> Awaitable[Any]:
-        """As the stepper of the face: a round trip is waited for, cancelled or not; a sleep is not."""
+    def run(self, request: Any) -> asyncio.Future[Any]:
+        """Be the channel of the face, and its sleeps: a round trip is waited for, cancelled or not; a sleep is not."""
         if isinstance(request, Sleep):
             step = Step(self.player.world, request, asyncio.get_running_loop().create_future())
         else:
-            step = Step(self.player.world, request, Answer())
+            step = Step(self.player.world, request, Pending(request, asyncio.get_running_loop()))
         self.steps.put_nowait(step)
         return step.future
 

@@ -32,8 +32,8 @@ from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
 from coordinator.protocol.nodes import initialize
 from coordinator.wire.blocking import Channel
+from coordinator.wire.commands import events_of
 from coordinator.wire.connector import Connector
-from coordinator.wire.packing import events_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,7 +230,7 @@ class Player:
         """Run a flow; while it sleeps, the other nodes do what there is to do."""
         return drive(flow, self.send, self._pause)
 
-    def _pause(self, _: float) -> None:
+    def _pause(self, _: object) -> None:
         for node in self.world.nodes:
             if node.alive and not node.hangs:
                 node.listen()

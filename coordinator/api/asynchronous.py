@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors
 from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
-from coordinator.api.driving import adrive
+from coordinator.api.driving import drive_async
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
 from coordinator.node import Grant, Sleep, Wait
 from coordinator.values import CLOSED, client_bytes
@@ -80,8 +80,6 @@ class AsyncCoordinator(Shared):
         with a full grace, unless `initialize` has marked it as a new installation.
         """
         self._woken = asyncio.Event()
-        # More at once would only grow old in the queue, until their `not_after` refuses them.
-        self._slots = asyncio.Semaphore(2 * wire.PIPELINE_MAX)
         super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
         self._connector = Connector(redis, self._settings).checked(asynchronous=True)
         self._channel: wire.AsyncChannel | None = None
@@ -135,7 +133,7 @@ class AsyncCoordinator(Shared):
         self._channels = [self._channel, heartbeat]
         try:
             self._open()
-            await adrive(self._node.join(), self._stepper(heartbeat))
+            await drive_async(self._node.join(), heartbeat.run, self._rest)
             self._refuse_if_stopped()  # from here to the tasks nothing else runs
         except BaseException as error:
             self._withdraw()
@@ -168,7 +166,8 @@ class AsyncCoordinator(Shared):
             if running := self._callbacks_under_way():
                 await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
             assert self._channel is not None  # noqa: S101  (it was started)
-            await adrive(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), self._stepper(self._channel))
+            leaving = self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS)
+            await drive_async(leaving, self._channel.run, self._rest)
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -313,20 +312,11 @@ class AsyncCoordinator(Shared):
     async def _run(self, flow: Flow[T]) -> T:
         if self._channel is None or self._node.closed:
             raise errors.Closed(CLOSED)
-        async with self._slots:
-            return await adrive(flow, self._stepper(self._channel))
+        return await drive_async(flow, self._channel.run, self._rest)
 
-    def _stepper(self, channel: wire.AsyncChannel) -> Callable[[Any], Awaitable[Any]]:
-        """Return what does one request of a flow: a call on `channel`, a sleep, or the keeper's wait."""
-
-        def step(request: Any) -> Awaitable[Any]:
-            if isinstance(request, Sleep):
-                return asyncio.sleep(request.seconds)
-            if isinstance(request, Wait):
-                return self._wait(request.until)
-            return channel.run(request)
-
-        return step
+    def _rest(self, request: Sleep | Wait) -> Awaitable[object]:
+        """Do what a flow asks for beside its round trips: a sleep, or the keeper's wait."""
+        return asyncio.sleep(request.seconds) if isinstance(request, Sleep) else self._wait(request.until)
 
     async def _wait(self, until: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -337,7 +327,7 @@ class AsyncCoordinator(Shared):
     async def _keep(self, channel: wire.AsyncChannel) -> None:
         while True:
             try:
-                return await adrive(self._keeper.run(), self._stepper(channel))
+                return await drive_async(self._keeper.run(), channel.run, self._rest)
             except Exception:
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 await asyncio.sleep(self._settings.op_timeout_seconds)

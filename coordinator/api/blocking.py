@@ -15,7 +15,7 @@ from coordinator import errors
 from coordinator.api.driving import drive
 from coordinator.api.operations import Clients, Grace, Grants
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
-from coordinator.node import Grant, Wait
+from coordinator.node import Grant, Sleep
 from coordinator.values import CLOSED, client_bytes
 from coordinator.wire import blocking as wire
 from coordinator.wire.connector import Connector, from_url
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import redis
 
     from coordinator.metrics.families import LockMetrics
-    from coordinator.node import Flow
+    from coordinator.node import Flow, Wait
     from coordinator.protocol.releases import Claim
     from coordinator.settings import Settings
 
@@ -34,6 +34,10 @@ T = TypeVar("T")
 RELEASE_WORKERS = 4
 
 log = logging.getLogger("coordinator")
+
+
+def _sleep(rest: Any) -> None:
+    time.sleep(rest.seconds)
 
 
 class Granting:
@@ -144,7 +148,7 @@ class Coordinator(Shared):
         ]
         try:
             self._open()
-            drive(self._node.join(), heartbeat.run, self._stopped.wait)
+            drive(self._node.join(), heartbeat.run, lambda rest: self._stopped.wait(rest.seconds))
             with self._mutex:
                 self._refuse_if_stopped()
                 self._channel, self._channels, self._threads = channel, [channel, heartbeat], threads
@@ -191,7 +195,7 @@ class Coordinator(Shared):
 
     def _leave(self, until: float) -> None:
         assert self._channel is not None  # noqa: S101  (it was started)
-        drive(self._node.leave(until), self._channel.run, time.sleep)
+        drive(self._node.leave(until), self._channel.run, _sleep)
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
@@ -307,19 +311,19 @@ class Coordinator(Shared):
     def _run(self, flow: Flow[T]) -> T:
         if self._channel is None or self._node.closed:
             raise errors.Closed(CLOSED)
-        return drive(flow, self._channel.run, time.sleep)
+        return drive(flow, self._channel.run, _sleep)
 
     def _keep(self, channel: wire.Channel) -> None:
-        def run(request: Any) -> Any:
-            if isinstance(request, Wait):
-                self._woken.wait(max(0.0, request.until - self._node.now()))
-                self._woken.clear()
-                return None
-            return channel.run(request)
+        def rest(request: Sleep | Wait) -> None:
+            if isinstance(request, Sleep):
+                self._stopped.wait(request.seconds)
+                return
+            self._woken.wait(max(0.0, request.until - self._node.now()))
+            self._woken.clear()
 
         while True:
             try:
-                return drive(self._keeper.run(), run, self._stopped.wait)
+                return drive(self._keeper.run(), channel.run, rest)
             except Exception:
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 self._stopped.wait(self._settings.op_timeout_seconds)

@@ -36,8 +36,6 @@ class Script:
     includes: tuple[str, ...]
     words: dict[bytes, str]
     """The statuses by the bytes that Redis answers."""
-    address: bytes
-    """The sha as it is sent."""
 
 
 def lua_directory() -> Path:
@@ -77,7 +75,6 @@ def parse(name: str, folder: Path) -> Script:
         name=name,
         source=source,
         sha=sha,
-        address=sha.encode(),
         purpose=re.sub(r"\s*\n--\s*", " ", first[1]),
         statuses=statuses,
         uses=uses(text),

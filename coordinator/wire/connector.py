@@ -1,4 +1,4 @@
-"""Pools of our own, made of a user's client, which is never changed nor closed; and clients made of URLs."""
+"""Makes connection pools of the coordinator's own from a user's client, and clients from a URL."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 C = TypeVar("C", redis.Redis, redis.asyncio.Redis)
+CLOSED = "this coordinator was closed, or belongs to another process: nothing was sent"
+KEPT_SECONDS = 1.0
+"""How long a channel keeps a connection before it passes through its pool, which renews credentials that run out."""
 
 
 class Connector:
@@ -99,19 +102,20 @@ def sentinels(pool: Any) -> list[Any]:
 
 
 def from_url(url: str) -> redis.Redis:
-    """Return a client of `url`; raise InvalidArgument when it is none."""
-    return client_of(url, redis.Redis)
+    """Return a client of `url`, not connected; raise InvalidArgument when it could never connect."""
+    return _client_of(url, redis.Redis)
 
 
 def async_from_url(url: str) -> redis.asyncio.Redis:
-    """Return an asyncio client of `url`; raise InvalidArgument when it is none."""
-    return client_of(url, redis.asyncio.Redis)
+    """Return an asyncio client of `url`, not connected; raise InvalidArgument when it could never connect."""
+    return _client_of(url, redis.asyncio.Redis)
 
 
-def client_of(url: str, kind: type[C]) -> C:
-    """Return a client of `url`, not connected; raise InvalidArgument when it could never connect.
+def _client_of(url: str, kind: type[C]) -> C:
+    """Return a client of that kind.
 
-    What is wrong is told without the URL: it may have a password, and who forgets to escape one has it anywhere.
+    The error says what is wrong without the URL: the URL may hold a password, and a password that was not escaped may
+    stand anywhere in it.
     """
     if not isinstance(url, str):
         msg = f"url must be a str, not {type(url).__name__}"
@@ -146,14 +150,3 @@ def ping(url: str) -> None:
         raise errors.Unavailable(msg) from error
     finally:
         client.close()
-
-
-def ttl_of(client: redis.Redis, key: bytes) -> float:
-    """Return the TTL of a key in seconds, negative if it has none."""
-    return int(client.pttl(key)) / 1000
-
-
-def delete_namespace(client: redis.Redis, namespace: str) -> None:
-    """Remove every key of a namespace that was made for a demonstration."""
-    for key in client.scan_iter(f"{namespace}:*"):
-        client.unlink(key)

@@ -36,7 +36,6 @@ def _nothing_is_said(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsR
 @pytest.fixture
 def make(product: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]:
     """Make coordinators on either server, not started; they keep their lease over a stall of the machine."""
-
     initialize(product, namespace=namespace)
 
     def made(node: str = "n1", *, op_timeout_seconds: float = 0.4) -> AsyncCoordinator:

@@ -391,7 +391,6 @@ def test_21_a_disconnect_of_a_registration_that_is_not_known_here_closes_nothing
         n1.unregister("a", generation + 5)
     n1.lock("a")
 
-
     def lost(call: Call[Any]) -> Any:
         raise OutcomeUnknown(call.script.name)
 

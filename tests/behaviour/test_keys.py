@@ -112,7 +112,9 @@ def test_what_is_left_over_is_found(rule: str) -> None:
     n2.leave()
     assert leaks(client, "planted") == []
     command, name, *more = (
-        part.format(owner=n1.owner, gone=n2.owner, lost=world.key("lost"), holders=world.key("holders", n3.owner)) if isinstance(part, str) else part
+        part.format(owner=n1.owner, gone=n2.owner, lost=world.key("lost"), holders=world.key("holders", n3.owner))
+        if isinstance(part, str)
+        else part
         for part in PLANTED[rule]
     )
     client.execute_command(command, world.key(str(name)), *more)  # type: ignore[no-untyped-call]

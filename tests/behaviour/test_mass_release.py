@@ -77,7 +77,9 @@ def test_26_a_node_dies_with_1000_clients(world: World) -> None:
 
     there = {name.encode() for name in STAYED_ELSEWHERE | set(LATE)}
     assert world.redis.smembers(world.key("adapter", "nfs")) == there, "the late ones' new registrations stay"
-    assert set(world.redis.hkeys(world.key("holders", n2.owner))) == {name.encode() for name in MOVED_HOLDERS + RECLAIMED}
+    assert set(world.redis.hkeys(world.key("holders", n2.owner))) == {
+        name.encode() for name in MOVED_HOLDERS + RECLAIMED
+    }
     for kind in ("due", "releases", "wanted", "orphans"):
         assert world.dump(kind) == {}, kind
     world.pass_time(40)

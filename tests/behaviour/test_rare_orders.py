@@ -9,7 +9,7 @@ import pytest
 
 from coordinator import BarrierPending, GraceState, OutcomeUnknown, errors
 from coordinator.api.driving import drive
-from tests.world import GRACE, Player, World, all_released
+from tests.world import Player, World, all_released
 
 LAPSE = 9.5
 LOST = "no reply came"
@@ -40,8 +40,8 @@ def given_up(world: World, flow: Any) -> Any:
         world.time += 0.4
         raise OutcomeUnknown(LOST)
 
-    def sleep(seconds: float) -> None:
-        world.time += seconds
+    def sleep(rest: Any) -> None:
+        world.time += rest.seconds
 
     with pytest.raises(OutcomeUnknown):
         drive(flow, on_its_way, sleep)

@@ -139,7 +139,9 @@ def replies(n1: Player) -> list[tuple[Call[Any], Reply]]:
     n1.register("a")
     n1.lock("a")
     n1.start("x")
-    calls = sorted(every_call(n1, "a", "nobody"), key=lambda call: call.script.name in {"node_join", "node_leave", "scope_lost"})
+    calls = sorted(
+        every_call(n1, "a", "nobody"), key=lambda call: call.script.name in {"node_join", "node_leave", "scope_lost"}
+    )
     return [(call, n1.world.run(call)) for call in calls]
 
 

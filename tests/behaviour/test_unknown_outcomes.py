@@ -184,7 +184,7 @@ def test_31_a_right_left_over_goes_whatever_registration_its_client_has(world: W
     with pytest.raises(StopIteration):
         drop.send(n1.send(request))
     (registered,) = drive(registering, n1.send, lambda _: None)
-    assert not registered.holder
+    assert not registered.holder  # type: ignore[union-attr]
     assert holders(n1) == set()
 
 
@@ -307,9 +307,7 @@ def test_06_a_repeated_join_leaves_lease_ack_and_fence(world: World) -> None:
     head = Head(OPERATOR, n1.node.now())
 
     def join(boot: str) -> Any:
-        call = nodes.join(
-            n1.node.meta, head, "n2", boot, "d", world.settings, "v", predecessor_dead=False
-        )
+        call = nodes.join(n1.node.meta, head, "n2", boot, "d", world.settings, "v", predecessor_dead=False)
         return call.parse(world.run(call))
 
     first = join("boot")

@@ -9,7 +9,7 @@ from coordinator import Settings
 from coordinator.protocol import Call, Head, script
 from coordinator.protocol import call as base
 from coordinator.protocol.keys import Keys
-from coordinator.wire import asynchronous, blocking, packing
+from coordinator.wire import asynchronous, blocking, commands
 from tests import acl
 
 LUA = "\n".join(path.read_text() for path in sorted(script.lua_directory().rglob("*.lua")))
@@ -26,8 +26,10 @@ def used() -> set[str]:
     """Return the commands of the scripts, and those that the library sends."""
     keys = Keys("n", "s")
     call: Call[None] = base.call("grace_advance", keys.meta, Head("o:1", 0.0), (0,), base.nothing)
-    sent = [packing.packed(call), packing.packed(call, whole=True)]
-    library = {command.split(b"\r\n")[2].decode() for command in sent} | {packing.reading(keys, "", 0.0)[0]}
+    sent = [commands.packed(call), commands.packed_whole(call)]
+    library = {command.split(b"\r\n")[2].decode() for command in sent} | {
+        commands.reading(keys.key("events"), "", 0.0)[0]
+    }
     return {command.lower() for command in library | set(re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", LUA))}
 
 
@@ -36,16 +38,11 @@ def test_every_command_can_be_read_off_the_code() -> None:
     code = re.sub(r"--.*", "", LUA)
     assert set(re.findall(r"\bredis\.(\w+)", code)) <= {"call", "pcall"}
     assert len(re.findall(r"\bredis\b", code)) == len(re.findall(r"redis\.p?call\(\s*'[A-Z]+'", code))
-    reading = "*reading(self._keys, after, self._block)"
-    assert sorted(re.findall(r"\.send_\w+\((.*)\)", LIBRARY)) == sorted(
-        ["[command]", reading, 'b"".join(commands)', reading]
-    )
-    assert re.findall(r"self\._(?:exchange|pipeline)\(connection, (.*)\)", LIBRARY) == [
-        "packed(call)",
-        "packed(call, whole=True)",
-        "[packed(call) for call in calls]",
-        "[packed(calls[i], whole=True) for i in unknown]",
-    ]
+    reading = "*reading(self._key, after, self._block)"
+    joined = '[b"".join([pending.command for pending in sent])]'
+    assert sorted(re.findall(r"\.send_\w+\((.*)\)", LIBRARY)) == sorted(["[command]", reading, joined, reading])
+    made = set(re.findall(r"\b(packed(?:_whole)?)\(", LIBRARY))
+    assert made == {"packed", "packed_whole"}
 
 
 def test_what_is_used_is_granted_and_nothing_else() -> None:
