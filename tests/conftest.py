@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the few tests that take longest, so that no worker is left with one of them at the end."""
     items.sort(key=lambda item: not {"model", "fault"} & set(item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what stays until the end: the tests and all modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
