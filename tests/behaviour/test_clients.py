@@ -16,7 +16,6 @@ from coordinator import (
     OutcomeUnknown,
     ReclaimRefused,
     RegistrationRefused,
-    StaleGrant,
 )
 from coordinator.api.blocking import drive
 from coordinator.protocol import releases
@@ -359,7 +358,7 @@ def test_27_bad_texts_are_refused_before_any_round_trip(world: World, bad: Any) 
 
 
 def test_a_client_that_another_node_released_stays_closed_when_it_is_revoked(world: World) -> None:
-    """c moved to n2 and left there, unheard by n1: n1's own revoke finds nothing, and c gets nothing more at n1."""
+    """Its client moved to n2 and left there, unheard by n1: n1's own revoke finds nothing, and it gets nothing more at n1."""
     n1, n2 = world.node("n1"), world.node("n2")
     n1.register("c")
     n2.register("c")
