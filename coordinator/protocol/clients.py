@@ -179,7 +179,8 @@ def revoke(key: bytes, head: Head, client: bytes) -> Call[tuple[str, int]]:
         check(reply)
         return text(reply.data[0]), int(reply.data[1])
 
-    return call("client_revoke", key, head, (client,), parse)
+    first = head.first if head.repeated else 0
+    return call("client_revoke", key, head, (client, first), parse)
 
 
 def view(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRegistration | None]]:
