@@ -244,7 +244,7 @@ def test_44_a_crashed_node_that_is_back_within_its_lease_needs_one_period(world:
 
 def set_back(world: World) -> None:
     """Set the machine's clock back by some seconds: the last raw lies ahead, as include/now sees it."""
-    seconds, _ = world.redis.time()  # type: ignore[misc]
+    seconds, _ = world.redis.time()
     world.redis.hset(world.key("meta"), "raw", seconds * 1000 + 3000)
     world.frozen = False
 

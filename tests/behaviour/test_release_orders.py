@@ -194,7 +194,7 @@ def test_43_a_client_that_was_revoked_may_not_reclaim(world: World) -> None:
 
 
 def test_43_a_live_home_closes_who_was_revoked_at_once(world: World) -> None:
-    """It hears of it, waits for its open grants, and says so: then the locks are freed, long before its lease is over."""
+    """It hears of it, waits for its open grants, and says so: freed at once then, long before its lease is over."""
     n1, n3 = world.node("n1"), world.node("n3")
     n1.register("a")
     n1.lock("a")
