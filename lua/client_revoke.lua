@@ -7,7 +7,7 @@
 -- ARGV[3]  client    bytes  client id
 -- Returns  owner of its registration (empty: none), its generation
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | REVOKED
--- Retry    safe: a repeat changes nothing more
+-- Retry    safe: a repeat changes nothing more, also if the client has connected anew since
 -- Durable  revoke
 -- Cost     O(members + lost owners)
 --- @include begin

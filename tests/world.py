@@ -139,6 +139,19 @@ class World:
         """Spell a key."""
         return f"{self.settings.namespace}:{{{scope}}}:{name}" + (f":{suffix}" if suffix else "")
 
+    def rights(self) -> dict[str, tuple[str, int]]:
+        """Return where each client has its right, under a member or on a roster, and up to which generation."""
+        members: Any = self.redis.zrange(self.key("members"), 0, -1)
+        lost: Any = self.redis.smembers(self.key("lost"))
+        found: dict[str, tuple[str, int]] = {}
+        for owner in sorted(name.decode() for name in {*members, *lost}):
+            held: Any = self.redis.hgetall(self.key("holders", owner))
+            for client, generation in held.items():
+                name = client.decode("utf-8", "surrogateescape")
+                assert name not in found, f"{name} has two rights: {found[name]} and one under {owner}"
+                found[name] = (owner, int(generation))
+        return found
+
     def pass_time(self, seconds: float, *, beat: bool = True) -> None:
         """Let time pass for Redis and all nodes; living nodes beat meanwhile."""
         while seconds > 1e-9:

@@ -59,12 +59,13 @@ class Yielded(NamedTuple):
 
 
 class Leaving(NamedTuple):
-    """A disconnect, as the script answered; `token` is empty unless the caller claimed the release."""
+    """A disconnect, as the script answered; `token` and `reason` are empty unless the caller claimed the release."""
 
     due_ms: int
     generation: int
     adapter: str
     token: str
+    reason: str
 
 
 def register(key: bytes, head: Head, clients: Sequence[Registering]) -> Call[list[Registered | CoordinatorError]]:
@@ -102,7 +103,7 @@ def unregister(
     def parse(reply: Reply) -> list[Leaving | CoordinatorError]:
         check(reply)
         return [
-            Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]))
+            Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]), text(group[5]))
             if group[0] == b"DUE"
             else _refusal(reply, group)
             for _, group in zip(clients, reply.data, strict=True)
