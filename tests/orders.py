@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import OutcomeUnknown, StaleGrant, Unavailable
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordinator.node import Flow, Grant
+    from coordinator.node import Flow, Grant, Sleep, Wait
     from coordinator.protocol import Call
     from tests.world import Player, World
 
@@ -79,10 +79,10 @@ def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
 def in_time(player: Player, flow: Flow[Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
     """Run a flow whose sleeps take time, in which the other nodes beat and `meanwhile` happens."""
 
-    def sleep(seconds: float) -> None:
-        player.world.jump(seconds)
+    def sleep(rest: Sleep | Wait) -> None:
+        player.world.jump(rest.seconds)
         meanwhile()
-        player._pause(seconds)
+        player._pause(rest)
 
     return drive(flow, player.send, sleep)
 
@@ -147,8 +147,8 @@ def given_up(world: World, flow: Flow[Any]) -> Call[Any]:
         message = "no reply came"
         raise OutcomeUnknown(message)
 
-    def sleep(seconds: float) -> None:
-        world.time += seconds
+    def sleep(rest: Sleep | Wait) -> None:
+        world.time += rest.seconds
 
     with pytest.raises(OutcomeUnknown):
         drive(flow, on_its_way, sleep)

@@ -25,7 +25,7 @@ from coordinator import (
 )
 from coordinator.api.driving import drive
 from coordinator.api.shared import good_clients, only
-from coordinator.node import Event, Flow, Grant, Node, Wait
+from coordinator.node import Event, Flow, Grant, Node, Sleep, Wait
 from coordinator.node.keeper import Keeper
 from coordinator.protocol import script
 from coordinator.protocol.call import OPERATOR, Head, nothing
@@ -265,15 +265,14 @@ class Player:
         if self.node.now() >= self.keeper._beat_at - 0.7:
             self.node.must_renew = True
 
-        def run(request: Any) -> Any:
+        def rest(request: Sleep | Wait) -> None:
             if isinstance(request, Wait):
                 raise _Idle
-            return self.send(request)
 
         self._busy = True
         try:
             with contextlib.suppress(_Idle):
-                drive(self._keeping, run, lambda _: None)
+                drive(self._keeping, self.send, rest)
         finally:
             self._busy = False
         self._keeping = self.keeper.run()
