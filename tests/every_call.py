@@ -1,4 +1,4 @@
-"""Every script but those that begin a scope, as a node would send it now: for what must be refused whatever is asked."""
+"""Each script that a member asks for, as a node would send it now: for what is refused whatever is asked."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_07_in_normal_state(world: World) -> None:
 
 
 def test_07_a_client_that_has_its_locks_here(world: World) -> None:
-    """In a normal scope and in a period: `already`, which means that nothing is to be reclaimed, and changes nothing."""
+    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
     n1 = world.node("n1")
     n1.register("a")
     n1.lock("a")
