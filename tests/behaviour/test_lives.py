@@ -28,7 +28,7 @@ def go_on(player: Player, flow: Flow[Any], reply: Any = None) -> Any:
             request = flow.send(reply)
         except StopIteration as stop:
             return stop.value
-        reply = None if isinstance(request, Sleep) else player.send(request)
+        reply = None if isinstance(request, Sleep) else player.send(request)  # type: ignore[arg-type]
 
 
 def registering(player: Player, client: str, verifier: str | None = None) -> Flow[Any]:
@@ -214,7 +214,7 @@ def yielded(world: World) -> tuple[Player, Player]:
 def test_36_a_call_that_was_not_executed_leaves_a_yielded_client_closed(world: World, call: str) -> None:
     """Nothing was reached: n2 may take the client at any moment, so n1 confirms nothing for it meanwhile."""
     n1, n2 = yielded(world)
-    flows = {
+    flows: dict[str, Callable[[], Flow[Any]]] = {
         "register": lambda: registering(n1, "a"),
         "unregister": lambda: n1.node.unregister([(b"a", 0)]),
         "revoke": lambda: n1.node.revoke(b"a"),

@@ -23,7 +23,7 @@ def holder(player: Player, client: str) -> None:
 
 def time_to_reclaim(world: World) -> int:
     """Return for how many ms the present period is in force."""
-    view = (world.redis.hget(world.key("meta"), "view") or b"").split()  # type: ignore[union-attr]
+    view = (world.redis.hget(world.key("meta"), "view") or b"").split()
     in_force, reclaim_until = int(view[4]), int(view[6])
     assert in_force > 0
     return reclaim_until - in_force

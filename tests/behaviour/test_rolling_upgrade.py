@@ -54,7 +54,7 @@ class Watch:
     def look(self) -> None:
         """No node grants while another may admit a reclaim, nor the other way round; nothing goes back."""
         world = self.world
-        view = view_of(world.redis.hget(world.key("meta"), "view") or b"")  # type: ignore[arg-type]
+        view = view_of(world.redis.hget(world.key("meta"), "view") or b"")
         for node in world.nodes:
             if node.alive and view.state is GraceState.ACTIVE and view.in_force:
                 assert not node.check(Operation.NEW).allowed, "invariant 1: a new lock once the epoch is in force"
