@@ -332,7 +332,8 @@ class Life:
         """Tell the scope that its data are not those that this node was told, until that is answered."""
         dataset = secrets.token_hex(16)
         while self.must_tell_loss and not self.closed:
-            call = nodes.lost(self.meta, self.lease.head(self.now()), dataset, self.lease.clock_ms, self.settings)
+            head, clock_ms = self.lease.head(self.now()), self.lease.clock_ms
+            call = nodes.lost(self.meta, head, dataset, clock_ms, self.registry.newest, self.settings)
             try:
                 reply: Reply = yield call
             except (errors.OutcomeUnknown, errors.Unavailable) as error:
