@@ -57,9 +57,7 @@ def test_23_a_grant_that_is_open_is_overtaken_and_undone_before_its_registration
         grant.confirm()
     go_on(n1, flow)
     world.settle()
-    assert not is_holder(n1, "a"), (
-        "the lock is counted back, and with the last one goes the right"
-    )
+    assert not is_holder(n1, "a"), "the lock is counted back, and with the last one goes the right"
     if by == "unregister":
         assert n1.released() == [("a", "disconnect")]
     else:
