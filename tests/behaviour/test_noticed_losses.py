@@ -95,6 +95,27 @@ def test_29_what_is_told_of_a_loss_is_told_until_it_is_answered(
     assert world.events().count("start") == 1
 
 
+@pytest.mark.parametrize("noticed", ["before", "by it"])
+def test_29_a_node_that_closes_says_first_what_it_knows(
+    world: World, monkeypatch: pytest.MonkeyPatch, noticed: str
+) -> None:
+    """Its server closes it as soon as it is told, or just then: nobody else was told what is lost, but the scope is."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    old = backup(world)
+    holder(n1, "a")
+    n1.alive = n1.hangs = False
+    heard = answers(world, monkeypatch)
+    old.put_back()
+    if noticed == "before":
+        with pytest.raises(Fenced, match="data_lost"):
+            n1.view()
+        assert heard == []
+    n1.leave()
+    assert heard == ["LOST"]
+    world.pass_time(1.2)
+    all_are_over(n2)
+
+
 def test_29_two_losses_in_a_row_and_a_node_that_slept_through_both(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
