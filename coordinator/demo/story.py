@@ -209,7 +209,7 @@ class Demo:
 
     # -- act one ----------------------------------------------------------------------------------------------------
 
-    def crash(self) -> None:  # noqa: PLR0915  (a story, told in order)
+    def crash(self) -> None:
         """Kill a node; its clients reclaim on the others before anybody else may lock."""
         self.console.print("\n[bold]Act 1: a node dies[/bold]")
         for node in self.nodes.values():
@@ -271,7 +271,7 @@ class Demo:
         self.tell(f"idle-client held nothing: {freed['node']} gave its place back ({freed['reason']})")
 
     def _register_at_last(self, node: Process, client: str) -> None:
-        """Register a client that has locks at a dead node, as a server would: asking again for as long as it is held."""
+        """Register a client that has locks at a dead node, as a server would: ask again for as long as it is held."""
         refused = node.ask("register", client)
         if refused.get("refused") != "ClientHeld":
             msg = f"{client} has locks at a node that may live, and must be told to wait, but: {refused}"
