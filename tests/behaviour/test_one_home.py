@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientHeld, GraceState, Move, OutcomeUnknown, RegistrationRefused, StaleGrant
-from coordinator.api.blocking import drive
 from coordinator.node.turns import TAKE_BACK_SECONDS
-from tests.orders import LAPSE, counting, first_answer, in_time, lose, make_deaf, registering, state_of
+from tests.orders import LAPSE, counting, first_answer, in_time, lose, make_deaf, registering, run_flow, state_of
 from tests.world import GRACE, World, all_released
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def test_35_a_live_client_with_locks_moves_by_three_round_trips(world: World) ->
         assert world.rights() == {"a": (n1.owner, old.generation)}
         assert not world.redis.exists(world.key("due"))
 
-    (new,) = drive(registering(n2, "a"), n2.send, sleep)
+    (new,) = run_flow(registering(n2, "a"), n2.send, sleep)
     assert asked == ["client_register", "client_register"]
     assert yielded.count("client_yield") == 1
     assert sum(pauses) < 0.01
@@ -68,7 +67,7 @@ def test_35_an_open_grant_of_the_old_home_fails_at_its_confirm(world: World) -> 
                 grant.confirm()
             n1.tick()
 
-    (new,) = drive(registering(n2, "a"), n2.send, sleep)
+    (new,) = run_flow(registering(n2, "a"), n2.send, sleep)
     assert len(pauses) == 3
     assert new.holder
     assert world.rights() == {"a": (n2.owner, new.generation)}
@@ -126,7 +125,7 @@ def test_35_the_event_moved_is_lost(world: World) -> None:
         n1.listen()
         n1.tick()
 
-    (new,) = drive(registering(n2, "a"), n2.send, sleep)
+    (new,) = run_flow(registering(n2, "a"), n2.send, sleep)
     make_deaf(n1)
     world.pass_time(TAKE_BACK_SECONDS - 0.1)
     assert n1.moves == []

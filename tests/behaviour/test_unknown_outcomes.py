@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from coordinator import ClientReleasing, GraceState, OutcomeUnknown, Reason, StaleGrant, Unavailable, errors
-from coordinator.api.blocking import drive
 from coordinator.node import Sleep
 from coordinator.protocol import clients, nodes, releases
 from coordinator.protocol.call import BATCH_MAX, OPERATOR, Call, Head
-from tests.orders import DOWN, LAPSE, LOST, faulty, given_up, registering, rest
+from tests.orders import DOWN, LAPSE, LOST, faulty, given_up, registering, rest, run_flow
 from tests.world import GRACE, Player, World
 
 
@@ -123,7 +122,7 @@ def test_31_a_late_drop_takes_no_later_hold(world: World, by: str) -> None:
             assert isinstance(lock.send(None), Sleep), "its turn comes after the drop"
             request = drop.throw(OutcomeUnknown("lost before it arrived"))
     assert len(late) == 3
-    grant = drive(lock, n1.send, lambda _: None)
+    grant = run_flow(lock, n1.send)
     for call in late:
         assert world.run(call).status == "LATE"
     grant.confirm()
