@@ -136,6 +136,23 @@ def test_35_the_event_moved_is_lost(world: World) -> None:
     assert list(all_released(world)) == []
 
 
+def test_35_a_take_back_does_not_cancel_a_disconnect_elsewhere(world: World) -> None:
+    """The event `moved` is lost, and the client has left n2 since: n1 is told that it has moved, n2's TTL goes on."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a")
+    n1.lock("a")
+    first_answer(n2, registering(n2, "a"))
+    n1.listen()
+    n1.tick()
+    make_deaf(n1)
+    n2.register("a", ttl=60)
+    n2.unregister("a")
+    world.pass_time(TAKE_BACK_SECONDS + 1)
+    assert state_of(world, "a") == "deferred"
+    assert n1.moves == [Move("a", n2.owner)]
+    assert n2.register("a").holder
+
+
 def test_35_a_hung_home_keeps_the_client_until_it_is_evicted(world: World) -> None:
     """`ClientHeld` names it all the while; then the client must reclaim, and does."""
     n1, n2 = world.node("n1"), world.node("n2")
@@ -205,6 +222,19 @@ def test_36_a_yield_that_nobody_takes_is_taken_back(world: World, how: str) -> N
     world.pass_time(GRACE)
     assert list(all_released(world)) == []
     assert world.dump("due", "wanted") == {}
+
+
+def test_36_a_client_that_nobody_asks_for_any_more_stays(world: World) -> None:
+    """It has registered at its home anew since it was asked for, and the keeper learns of that by its yield."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    n1.node.wanted[b"a"] = "yield"  # read before the register, acted upon after it
+    n1.tick()
+    assert state_of(world, "a") == "live"
+    assert n1.node.wanted == {}
+    n1.lock("a").confirm()
+    assert n1.view_of("a").lock_count == 2
 
 
 def test_36_a_yield_of_an_unknown_outcome_is_taken_back(world: World) -> None:
@@ -294,6 +324,25 @@ def test_39_a_client_that_reclaims_is_held_while_its_epoch_lasts(world: World) -
     world.settle()
     assert ("a", "forfeited") in list(all_released(world))
     assert n1.node.registry.get(b"a") is None
+
+
+def test_39_an_admission_of_an_earlier_epoch_holds_nobody(world: World) -> None:
+    """Admitted in one period, and in the next one at the same home without a right: it moves at once."""
+    n0, n1, n2, n3 = (world.node(f"n{i}") for i in range(4))
+    n0.register("a")
+    n0.lock("a")
+    n2.register("b")
+    n2.lock("b")
+    lose(world, n0)
+    n1.register("a")
+    n1.admit("a").confirm()
+    n1.run(n1.node.end_grace("test"))
+    world.settle()
+    lose(world, n2)
+    assert n3.view().epoch == 2
+    assert not n3.register("a").must_reclaim
+    world.settle()
+    assert n1.moves == [Move("a", n3.owner)]
 
 
 @pytest.mark.parametrize("end", ["undone", "completed"])
