@@ -17,8 +17,8 @@ from coordinator import (
     ReclaimRefused,
     RegistrationRefused,
 )
-from coordinator.api.blocking import drive
 from coordinator.protocol import releases
+from tests.orders import run_flow
 from tests.test_ids import IDS
 from tests.world import GRACE, World, all_released
 
@@ -358,7 +358,7 @@ def test_27_bad_texts_are_refused_before_any_round_trip(world: World, bad: Any) 
 
 
 def test_a_client_that_another_node_released_stays_closed_when_it_is_revoked(world: World) -> None:
-    """Its client moved to n2 and left there, unheard by n1: n1's own revoke finds nothing, and it gets nothing more at n1."""
+    """Its client moved to n2 and left there, unheard by n1: a revoke finds nothing, and n1 grants it nothing more."""
     n1, n2 = world.node("n1"), world.node("n2")
     n1.register("c")
     n2.register("c")
@@ -421,7 +421,7 @@ def test_21_a_cancel_whose_reply_was_lost_is_repeated_with_success(world: World,
         raise OutcomeUnknown
 
     with pytest.raises(OutcomeUnknown):
-        drive(n1.node.cancel(b"a"), run, lambda _: None)
+        run_flow(n1.node.cancel(b"a"), run)
     assert n1.node.registry.get(b"a") is None
     assert n1.run(n1.node.cancel(b"a"))
     n1.lock("a").confirm()
