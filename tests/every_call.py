@@ -50,7 +50,7 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
         nodes.renew(key, head, 10**9),
         nodes.leave(key, head),
         nodes.evict(key, head, victim),
-        nodes.lost(key, head, "another", 1, node.settings),
+        nodes.lost(key, head, "another", 1, 1, node.settings),
         nodes.view(key, head, ("nfs",)),
         releases.claim(key, head, 100, 10_000, 0),
         releases.renew(key, head, [claim], 10_000),
