@@ -37,7 +37,7 @@ if refusal then return reply(scope, refusal, why) end
 now(scope)
 read_view(scope)
 local present = scope.active and scope.epoch or scope.epoch + 1
-local roster = roster_of(node, present)
+local roster = restored_roster(node, present)
 local figures = redis.call('HMGET', prefix .. 'node:' .. scope.owner, 'grace', 'lease', 'margin')
 local length, bound = tonumber(figures[1]), 2 * tonumber(figures[2]) + tonumber(figures[3])
 local is_open = epoch == present and redis.call('SISMEMBER', prefix .. 'open', roster) == 1
