@@ -46,7 +46,8 @@ _ABOUT = {
     ],
 }
 FIELDS_AT = {
-    "HGET": (1, 0), "HEXISTS": (1, 0), "HSETNX": (1, 0), "HINCRBY": (1, 0), "HMGET": (0, 1), "HDEL": (0, 1), "HSET": (0, 2),
+    "HGET": (1, 0), "HEXISTS": (1, 0), "HSETNX": (1, 0), "HINCRBY": (1, 0), "HMGET": (0, 1), "HDEL": (0, 1),
+    "HSET": (0, 2),
 }  # fmt: skip
 """Where a command on a hash names fields: its first arguments, or each, or each second one."""
 

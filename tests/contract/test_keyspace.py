@@ -13,8 +13,8 @@ from tools.keyspace import fields, fields_named, keys, page, removed_in, touched
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDED = {"lost", "open", "orphans"}
-"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open` has
-a roster per node."""
+"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open`
+has a roster per node."""
 
 
 def test_the_page_is_up_to_date() -> None:
