@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from coordinator.embedded import Server, find_server
-from coordinator.wire.blocking import Connector
+from coordinator.wire.connector import Connector
 from tests import acl
 from tests.keyspace import leaks
 from tests.world import World

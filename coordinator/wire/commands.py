@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from coordinator.protocol import Call
     from coordinator.settings import Settings
 
-Event = tuple[str, str, dict[str, bytes]]
-"""Id, kind and fields of a transition."""
+Event = tuple[str, str, dict[str, bytes], list[bytes]]
+"""Id, kind and fields of a transition, and what stands in the fields that it has several times."""
+_SEVERAL = (b"client", b"upto")
+"""Fields that an event may have several times: one event tells of up to 200 clients."""
 
 _FIXED_WORDS = 5
 """The words of a command before the arguments: EVALSHA, address, number of keys, key, head."""
@@ -67,10 +69,16 @@ def reading(key: bytes, after: str, block: float) -> tuple[Any, ...]:
 
 
 def events_of(raw: Any) -> list[Event]:
-    """Parse what XREAD answered: id, kind and fields of each event."""
+    """Parse what XREAD answered: id, kind and fields of each event, and the clients that it names."""
     events = []
     for identifier, fields in raw[0][1] if raw else ():
+        event: dict[str, bytes] = {}
+        several: list[bytes] = []
         pairs = iter(fields)
-        event = {text(name): value for name, value in zip(pairs, pairs, strict=True)}
-        events.append((text(identifier), text(event.get("kind", b"")), event))
+        for name, value in zip(pairs, pairs, strict=True):
+            if name in _SEVERAL:
+                several.append(value)
+            else:
+                event[text(name)] = value
+        events.append((text(identifier), text(event.get("kind", b"")), event, several))
     return events
