@@ -192,9 +192,9 @@ class Coordinator(Shared):
         return running
 
     def _leave(self) -> None:
-        """Tell Redis, until it answers or CLOSE_WAIT_SECONDS have passed; there is nothing to tell after an end."""
+        """Tell Redis, until it answers or CLOSE_WAIT_SECONDS have passed; after an end only that data were lost."""
         channel = self._channel
-        if channel is not None and not self._node.lease.is_over:
+        if channel is not None and (self._node.must_tell_loss or not self._node.lease.is_over):
             drive(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), channel.run, self._rest)
 
     def abandon(self) -> None:

@@ -64,14 +64,14 @@ class Shared:
         self._move: Callable[[Move], Any] | None = None
         self._freed: Callable[[Freed], Any] | None = None
         self._ended: Callable[[str], Any] | None = None
-        self._untold = threading.Lock()
-        """Taken for good by whoever tells the server of the end of this incarnation."""
+        self._end_is_told = False
+        self._telling_the_end = threading.Lock()
         self._node.wake = self._wake
         self._node.on_claims = self._begin_releases
         self._node.on_period = lambda period: self._callback(self._grace_end, period)
         self._node.on_move = lambda move: self._callback(self._move, move)
         self._node.on_freed = lambda freed: self._callback(self._freed, freed)
-        self._node.on_ended = lambda _: self._tell_end()
+        self._node.on_ended = self._tell_the_end
 
     @property
     def owner(self) -> str:
@@ -101,18 +101,18 @@ class Shared:
         """Set what is called once when this incarnation is over: superseded, evicted or data_lost.
 
         What it granted is being reclaimed or freed elsewhere: drop all locks in memory, and start a new coordinator.
-        If it is over already, that is told at once.
         """
         self._ended = _callable("on_ended", callback)
-        self._tell_end()
+        why = self._node.lease.why_not
+        if self._node.lease.is_over and why is not Reason.CLOSED:
+            self._tell_the_end(why.value)  # over before anybody listened
 
-    def _tell_end(self) -> None:
-        """Have on_ended called if this incarnation is over: once, whether it ended first or was listened to first."""
-        reason = self._node.lease.why_not
-        if self._ended is None or not self._node.lease.is_over or reason is Reason.CLOSED:
-            return
-        if self._untold.acquire(blocking=False):
-            self._callback(self._ended, reason.value)
+    def _tell_the_end(self, reason: str) -> None:
+        """Have on_ended called, if somebody listens: once, although the life may end while it is being set."""
+        with self._telling_the_end:
+            if self._ended is not None and not self._end_is_told:
+                self._end_is_told = True
+                self._callback(self._ended, reason)
 
     # -- its life -----------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ PERMANENT = ("meta", "grace", "reclaimed", "forfeited", "events")
 """Keys that a scope keeps for good when all its clients and nodes have gone."""
 
 DELETED_BY: dict[str, tuple[str, ...]] = {
-    "open": ("advance", "lose_owner", "restored", "scope_lost"),
+    "open": ("lose_owner", "restored"),
     "lost": ("advance", "grace_withdraw"),
-    "ended": ("advance", "restored", "scope_lost"),
+    "ended": ("restored",),
     "members": ("lose_owner", "scope_lost"),
     "due": ("release",),
     "releases": ("release",),

@@ -20,11 +20,14 @@ from coordinator import (
     Coordinator,
     GraceActive,
     LockMetrics,
+    Move,
     Operation,
+    RegistrationRefused,
     Release,
     Settings,
     Unavailable,
     errors,
+    initialize,
 )
 from coordinator.wire.asynchronous import AsyncEvents
 from coordinator.wire.blocking import Events
@@ -83,11 +86,12 @@ def make(
     """Make started coordinators in a namespace of the test's own; abandon what is left."""
     client = redis.Redis.from_url(real_url, protocol=2)
     namespace = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
+    initialize(client, namespace=namespace)
     made: list[Coordinator] = []
 
     def start(node: str, **more: Any) -> Coordinator:
         metrics = more.pop("metrics", None)
-        coordinator = face(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
+        coordinator = face(client, node=node, settings=short(namespace, **more), metrics=metrics)
         made.append(coordinator)
         return coordinator.start()
 
@@ -166,7 +170,7 @@ def test_a_dead_event_connection_is_replaced(
     original, original_too = Events.read, AsyncEvents.read
 
     def counted(batch: list[Any]) -> list[Any]:
-        for _, kind, _ in batch:
+        for _, kind, *_ in batch:
             reads.put(kind)
         return batch
 
@@ -229,6 +233,22 @@ def test_18_close_hands_over_and_crash_is_noticed(make: Callable[..., Coordinato
     assert third.grace.wait_normal(BOUND)
 
 
+def test_35_a_client_with_locks_moves_between_live_nodes(make: Callable[..., Coordinator]) -> None:
+    """By events alone: its home yields it, the other node has it with its right, and its old server is told."""
+    moved: queue.Queue[Move] = queue.Queue()
+    first, second = make("n1"), make("n2")
+    first.on_move(moved.put)
+    first.clients.register("a", adapter="nfs")
+    with first.granting("a"):
+        pass
+    assert second.clients.register("a", adapter="nfs").holder
+    assert moved.get(timeout=BOUND) == Move("a", second.owner)
+    with pytest.raises(RegistrationRefused), first.granting("a"):
+        pass
+    with second.granting("a"):
+        pass
+
+
 class Odd(BaseException):
     """What no handler of errors catches."""
 
@@ -246,7 +266,7 @@ def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator],
         done.set()
 
     done = threading.Event()
-    node = make("n1", claim_seconds=0.9)
+    node = make("n1", claim_seconds=2.5)
     node.on_release(free)
     node.clients.register("a", adapter="nfs")
     node.clients.unregister("a")
@@ -293,7 +313,8 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, 
             kind.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
     namespace = f"{acl.RUN}.own"
-    with face(client, node="n1", settings=short(namespace), bootstrap=True):
+    initialize(client, namespace=namespace)
+    with face(client, node="n1", settings=short(namespace)):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True
     assert client.ping()
@@ -365,7 +386,7 @@ def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., 
 def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
     """The node leaves from within its own callback; the release comes due elsewhere."""
     freed: queue.Queue[str] = queue.Queue()
-    first, second = make("n1", claim_seconds=1.0), make("n2", claim_seconds=1.0)
+    first, second = make("n1", claim_seconds=2.5), make("n2", claim_seconds=2.5)
     second.on_release(lambda _: freed.put("n2"))
 
     def free(_: Release) -> None:
