@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import OutcomeUnknown, StaleGrant, Unavailable
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
+from coordinator.node import Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ def confirms(grant: Grant) -> bool:
 
 def run_flow(flow: Flow[Any], send: Callable[[Any], Any], sleep: Callable[[float], object] = lambda _: None) -> Any:
     """Run a flow: its round trips by `send`, its sleeps by `sleep`, which is given the seconds."""
-    return drive(flow, send, sleep)
+    return drive(flow, send, lambda request: sleep(request.seconds) if isinstance(request, Sleep) else None)
 
 
 def registering(player: Player, client: str, *, ttl: float = 0.0, verifier: str | None = None) -> Flow[list[Any]]:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from coordinator import BarrierPending, ClientHeld, Operation, Settings, SettingsError, StaleGrant
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
