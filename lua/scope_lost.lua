@@ -4,7 +4,7 @@
 -- EMPTY: there are no data at all. The counters are kept for the first join, which begins with a full grace.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> clients:<owner> holders:<owner> wanted:<owner> members lost open grace reclaimed forfeited
---          orphans ended events
+--          ended events
 -- ARGV[2]  dataset   str    the id of the new dataset
 -- ARGV[3]  clock     int    the scope clock that the caller remembers, ms
 -- ARGV[4]  newest    int    the newest generation that the caller remembers

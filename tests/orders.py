@@ -8,12 +8,11 @@ import pytest
 
 from coordinator import OutcomeUnknown, StaleGrant, Unavailable
 from coordinator.api.driving import drive
-from coordinator.node import Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordinator.node import Flow, Grant
+    from coordinator.node import Flow, Grant, Sleep, Wait
     from coordinator.protocol import Call
     from tests.world import Player, World
 
@@ -53,7 +52,7 @@ def confirms(grant: Grant) -> bool:
 
 def run_flow(flow: Flow[Any], send: Callable[[Any], Any], sleep: Callable[[float], object] = lambda _: None) -> Any:
     """Run a flow: its round trips by `send`, its sleeps by `sleep`, which is given the seconds."""
-    return drive(flow, send, lambda request: sleep(request.seconds) if isinstance(request, Sleep) else None)
+    return drive(flow, send, sleep)
 
 
 def registering(player: Player, client: str, *, ttl: float = 0.0, verifier: str | None = None) -> Flow[list[Any]]:
@@ -85,10 +84,10 @@ def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
 def in_time(player: Player, flow: Flow[Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
     """Run a flow whose sleeps take time, in which the other nodes beat and `meanwhile` happens."""
 
-    def sleep(seconds: float) -> None:
-        player.world.jump(seconds)
+    def sleep(rest: Sleep | Wait) -> None:
+        player.world.jump(rest.seconds)
         meanwhile()
-        player._pause(seconds)
+        player._pause(rest)
 
     return run_flow(flow, player.send, sleep)
 
@@ -153,8 +152,8 @@ def given_up(world: World, flow: Flow[Any]) -> Call[Any]:
         message = "no reply came"
         raise OutcomeUnknown(message)
 
-    def sleep(seconds: float) -> None:
-        world.time += seconds
+    def sleep(rest: Sleep | Wait) -> None:
+        world.time += rest.seconds
 
     with pytest.raises(OutcomeUnknown):
         run_flow(flow, on_its_way, sleep)

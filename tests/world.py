@@ -305,6 +305,11 @@ class Player:
             labels.update(node=self.name, scope=self.scope)
         return self.registry.get_sample_value(f"dittofs_{name}", labels)
 
+    @property
+    def over(self) -> str:
+        """Why its incarnation is over; empty while it is not."""
+        return self.node.lease.why_not.value if self.node.lease.is_over else ""
+
     # -- what a file server does ----------------------------------------------------------------------------------
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import errors
 from coordinator.node.clients import Clients
+from coordinator.node.life import NOT_DONE
 from coordinator.node.requests import Flow
 from coordinator.protocol import clients, grace
 from coordinator.protocol.call import BATCH_MAX
@@ -131,10 +132,8 @@ class Locks(Clients):
         before, entry.unsure = entry.unsure, True
         try:
             (error,) = yield from self.ask(lambda head: clients.hold(self.meta, head, [(client, entry.generation)]))
-        except errors.OutcomeUnknown:
-            raise
-        except errors.CoordinatorError:
-            entry.unsure = before  # certainly not executed
+        except NOT_DONE:
+            entry.unsure = before
             raise
         if error is not None:
             entry.unsure = before
@@ -180,7 +179,9 @@ class Locks(Clients):
                 known.admitted = 0
             try:
                 results = yield from self.ask(lambda head: grace.complete(self.meta, head, ids))
-            except errors.OutcomeUnknown:
+            except NOT_DONE:
+                raise
+            except BaseException:
                 for known in filter(None, entries):
                     known.unsure, known.lock_count = True, None  # perhaps a holder by now
                 raise
@@ -193,7 +194,8 @@ class Locks(Clients):
             view = self.lease.view
             over = view.state is GraceState.NORMAL
             results = [
-                replace(r, closing=view.closing, lifted=over) if isinstance(r, ReclaimOutcome) else r for r in results
+                replace(r, closing=view.closing, lifted=over and not r.repeated) if isinstance(r, ReclaimOutcome) else r
+                for r in results
             ]
         return results
 

@@ -70,7 +70,7 @@ class Leaving(NamedTuple):
 
 def register(key: bytes, head: Head, clients: Sequence[Registering]) -> Call[list[Registered | CoordinatorError]]:
     """Connect up to 200 clients; a registration or a refusal each."""
-    args: list[Word] = [int(head.repeated)]
+    args: list[Word] = [int(head.first > 0)]
     for client in clients:
         args += client
 
@@ -181,8 +181,7 @@ def revoke(key: bytes, head: Head, client: bytes) -> Call[tuple[str, int]]:
         check(reply)
         return text(reply.data[0]), int(reply.data[1])
 
-    first = head.first if head.repeated else 0
-    return call("client_revoke", key, head, (client, first), parse)
+    return call("client_revoke", key, head, (head.first, client), parse)
 
 
 def view(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRegistration | None]]:

@@ -22,10 +22,10 @@ from coordinator.wire.connector import CLOSED, KEPT_SECONDS, sentinels
 from coordinator.wire.meaning import answered, is_cut_after, unanswered, unconnected, unread
 
 if TYPE_CHECKING:
+    from coordinator.node import Event
     from coordinator.protocol import Call
     from coordinator.protocol.keys import Keys
     from coordinator.settings import Settings
-    from coordinator.wire.commands import Event
     from coordinator.wire.connector import Connector
 
 _Kept = tuple[Any, float]

@@ -13,14 +13,12 @@ from coordinator.protocol.call import text
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS, milliseconds
 
 if TYPE_CHECKING:
+    from coordinator.node import Event
     from coordinator.protocol import Call
     from coordinator.settings import Settings
 
-Event = tuple[str, str, dict[str, bytes], list[bytes]]
-"""Id, kind and fields of a transition, and what stands in the fields that it has several times."""
 _SEVERAL = (b"client", b"upto")
 """Fields that an event may have several times: one event tells of up to 200 clients."""
-
 _FIXED_WORDS = 5
 """The words of a command before the arguments: EVALSHA, address, number of keys, key, head."""
 
@@ -73,12 +71,12 @@ def events_of(raw: Any) -> list[Event]:
     events = []
     for identifier, fields in raw[0][1] if raw else ():
         event: dict[str, bytes] = {}
-        several: list[bytes] = []
+        clients: list[bytes] = []
         pairs = iter(fields)
         for name, value in zip(pairs, pairs, strict=True):
             if name in _SEVERAL:
-                several.append(value)
+                clients.append(value)
             else:
                 event[text(name)] = value
-        events.append((text(identifier), text(event.get("kind", b"")), event, several))
+        events.append((text(identifier), text(event.get("kind", b"")), event, clients))
     return events

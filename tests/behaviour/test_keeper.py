@@ -20,9 +20,7 @@ from coordinator import (
     Coordinator,
     GraceActive,
     LockMetrics,
-    Move,
     Operation,
-    RegistrationRefused,
     Release,
     Settings,
     Unavailable,
@@ -170,7 +168,7 @@ def test_a_dead_event_connection_is_replaced(
     original, original_too = Events.read, AsyncEvents.read
 
     def counted(batch: list[Any]) -> list[Any]:
-        for _, kind, *_ in batch:
+        for _, kind, _, _ in batch:
             reads.put(kind)
         return batch
 
@@ -182,7 +180,7 @@ def test_a_dead_event_connection_is_replaced(
     first, second = make("n1"), make("n2")
     killer = redis.Redis.from_url(admin_url, protocol=2)
     for client in killer.client_list():
-        if client["cmd"] == "xread":
+        if client["cmd"] == "xread" and client["user"] == acl.RUN:  # REDIS_URL's server may serve other workers too
             killer.client_kill_filter(_id=client["id"])
     killer.close()
     first.grace.start(["a"])
@@ -231,22 +229,6 @@ def test_18_close_hands_over_and_crash_is_noticed(make: Callable[..., Coordinato
     with third.reclaiming("a"):
         pass
     assert third.grace.wait_normal(BOUND)
-
-
-def test_35_a_client_with_locks_moves_between_live_nodes(make: Callable[..., Coordinator]) -> None:
-    """By events alone: its home yields it, the other node has it with its right, and its old server is told."""
-    moved: queue.Queue[Move] = queue.Queue()
-    first, second = make("n1"), make("n2")
-    first.on_move(moved.put)
-    first.clients.register("a", adapter="nfs")
-    with first.granting("a"):
-        pass
-    assert second.clients.register("a", adapter="nfs").holder
-    assert moved.get(timeout=BOUND) == Move("a", second.owner)
-    with pytest.raises(RegistrationRefused), first.granting("a"):
-        pass
-    with second.granting("a"):
-        pass
 
 
 class Odd(BaseException):
@@ -313,7 +295,6 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, 
             kind.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
     namespace = f"{acl.RUN}.own"
-    initialize(client, namespace=namespace)
     with face(client, node="n1", settings=short(namespace)):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True

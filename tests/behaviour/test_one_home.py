@@ -12,6 +12,7 @@ from tests.orders import LAPSE, counting, first_answer, in_time, lose, make_deaf
 from tests.world import GRACE, World, all_released
 
 if TYPE_CHECKING:
+    from coordinator.node import Sleep
     from coordinator.protocol import Call
 
 
@@ -25,8 +26,8 @@ def test_35_a_live_client_with_locks_moves_by_three_round_trips(world: World) ->
     n1.lock("a")
     asked, yielded, pauses = counting(n2), counting(n1), []
 
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+    def sleep(request: Sleep) -> None:
+        pauses.append(request.seconds)
         n1.listen()
         n1.tick()
         assert n1.moves == [], "nobody has taken it yet"
@@ -57,8 +58,8 @@ def test_35_an_open_grant_of_the_old_home_fails_at_its_confirm(world: World) -> 
     n1.lock("a")
     grant, pauses = n1.begin_lock("a"), []
 
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+    def sleep(request: Sleep) -> None:
+        pauses.append(request.seconds)
         n1.listen()
         n1.tick()
         if len(pauses) == 3:
