@@ -250,7 +250,7 @@ def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator],
         done.set()
 
     done = threading.Event()
-    node = make("n1", claim_seconds=2.5)
+    node = make("n1", claim_seconds=3.0)
     node.on_release(free)
     node.clients.register("a", adapter="nfs")
     node.clients.unregister("a")
@@ -369,7 +369,7 @@ def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., 
 def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
     """The node leaves from within its own callback; the release comes due elsewhere."""
     freed: queue.Queue[str] = queue.Queue()
-    first, second = make("n1", claim_seconds=2.5), make("n2", claim_seconds=2.5)
+    first, second = make("n1", claim_seconds=3.0), make("n2", claim_seconds=2.5)
     second.on_release(lambda _: freed.put("n2"))
 
     def free(_: Release) -> None:
