@@ -30,7 +30,7 @@ class Life:
     writes: int = 1
     floor: int = 0
     fenced: str = ""
-    revoked: tuple[int, bytes] = (0, b"")
+    revoked: int = 0
     """Serial and client of its last revoke that was executed."""
 
     @property

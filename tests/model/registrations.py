@@ -221,8 +221,8 @@ class Registrations(Period):
             if reg.owner != owner or int(generation) not in {0, reg.generation}:
                 answers.append([b"MOVED", 0, reg.generation])
                 continue
-            self._disconnect(client, reg)
-            answer = [b"DUE", reg.due, reg.generation, reg.adapter.encode(), b"", b""]
+            due = self._disconnect(client, reg)
+            answer = [b"DUE", due, reg.generation, reg.adapter.encode(), b"", b""]
             answers.append(answer)
             if reg.state == "leaving":
                 over.append((client, reg, answer))
@@ -240,21 +240,23 @@ class Registrations(Period):
                 answer[4:] = [entry.token.encode(), entry.reason.encode()]
         return "OK", list(answers)
 
-    def _disconnect(self, client: bytes, reg: Registration) -> None:
+    def _disconnect(self, client: bytes, reg: Registration) -> int:
+        """Return when its release is due: the registration keeps its own time beside the period's."""
         if reg.state in {"live", "yielded"}:
-            reg.due = self.clock + reg.ttl
+            due = reg.due = self.clock + reg.ttl
             if self.roster_of(client):
-                reg.due = max(reg.due, self.cap)
-            reg.state = "deferred" if reg.due > self.clock else "leaving"
-            self.enqueue(client, reg.generation, "disconnect", reg.due)
+                due = max(due, self.cap)
+            reg.state = "deferred" if due > self.clock else "leaving"
+            self.enqueue(client, reg.generation, "disconnect", due)
+            return due
         elif reg.state == "revoked":
             reg.state, reg.due = "leaving", self.clock
             self.enqueue(client, reg.generation, "revoked", self.clock)
+        return reg.due
 
     def _client_revoke(self, owner: str, args: Words, _: Reply) -> Answer:
-        client, first = args[0], int(args[1])
-        done, who = self.lives[owner].revoked
-        if first and who == client and done >= first:
+        first, client = int(args[0]), args[1]
+        if first and self.lives[owner].revoked == first:
             self.was_done = True
             return "REVOKED", [b"", 0]
         reg, right = self.clients.get(client), self.right(client)
@@ -263,7 +265,7 @@ class Registrations(Period):
             return ("REVOKED", [b"", 0]) if client in self.releases else ("UNKNOWN", [])
         if reg is not None and reg.state == "leaving" and not right:
             return "REVOKED", [reg.owner.encode(), reg.generation]
-        self.lives[owner].revoked = self.serial, client
+        self.lives[owner].revoked = first or self.serial
         self._end(client, None)
         home, upto = "", right
         if reg is not None:
