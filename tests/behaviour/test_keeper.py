@@ -20,7 +20,9 @@ from coordinator import (
     Coordinator,
     GraceActive,
     LockMetrics,
+    Move,
     Operation,
+    RegistrationRefused,
     Release,
     Settings,
     Unavailable,
@@ -379,3 +381,19 @@ def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable
     first.clients.register("a", adapter="nfs")
     first.clients.unregister("a")
     assert [freed.get(timeout=BOUND) for _ in range(3)] == ["n1", "closed", "n2"]
+
+
+def test_35_a_client_with_locks_moves_between_live_nodes(make: Callable[..., Coordinator]) -> None:
+    """By events alone: its home yields it, the other node has it with its right, and its old server is told."""
+    moved: queue.Queue[Move] = queue.Queue()
+    first, second = make("n1"), make("n2")
+    first.on_move(moved.put)
+    first.clients.register("a", adapter="nfs")
+    with first.granting("a"):
+        pass
+    assert second.clients.register("a", adapter="nfs").holder
+    assert moved.get(timeout=BOUND) == Move("a", second.owner)
+    with pytest.raises(RegistrationRefused), first.granting("a"):
+        pass
+    with second.granting("a"):
+        pass
