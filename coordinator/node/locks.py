@@ -249,6 +249,7 @@ class Locks(Clients):
         """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
         entry = self.registry.get(client)
         if entry is None:
+            self.refuse_if_over()
             return 0
         self.registry.uncount(entry)
         if entry.is_left_over:
