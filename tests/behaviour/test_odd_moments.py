@@ -29,8 +29,8 @@ from coordinator.api import blocking as sync
 from coordinator.api.driving import drive
 from coordinator.protocol import Call
 from tests import acl
-from tests.behaviour.test_keeper import BOUND, clear, short
 from tests.held import Held
+from tests.nodes import BOUND, clear, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
