@@ -14,6 +14,10 @@ OF_NO_MEMBER = {"node_join", "scope_init", "scope_lost"}
 """Scripts that a node asks for before it is a member, or when it is one no more; and an operator."""
 
 
+OF_NO_MEMBER = {"node_join", "scope_init", "scope_lost"}
+"""Scripts that a node asks for before it is a member, or when it is one no more; and an operator."""
+
+
 def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
     """Return one call of each script, about this client, one of them to evict this owner."""
     node, raw = player.node, client.encode()

@@ -138,6 +138,16 @@ class Life:
         reason = Reason.CLOSED if self.closed else self.lease.why_not
         raise unknown or refusal_of(reason)
 
+    def _once(self, call: Call[Any]) -> Flow[Reply]:
+        """Send a call of its life once, and count it; what the reply means is the caller's affair."""
+        try:
+            reply: Reply = yield call
+        except errors.CoordinatorError as error:
+            self._failed(call, error)
+            raise
+        self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _FAILURES.get(reply.status))
+        return reply
+
     def _failed(self, call: Call[Any], error: errors.CoordinatorError) -> None:
         self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _kind(error))
 
@@ -192,14 +202,12 @@ class Life:
                 predecessor_dead=self.predecessor_dead,
             )
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 if attempt == 2 * ATTEMPTS:
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 2)
                 continue
-            self.metrics.round_trip(call.script.name, self.now() - head.sent, _FAILURES.get(reply.status))
             break
         self._refuse_if_closed()
         if reply.status == "FENCED":
@@ -290,9 +298,8 @@ class Life:
         while not self.must_tell_loss:
             call = nodes.leave(self.meta, self.lease.head(self.now()))
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 self.lease.give_up(call.head)
                 if self.now() >= until:
                     raise
@@ -345,9 +352,8 @@ class Life:
             head, clock_ms = self.lease.head(self.now()), self.lease.clock_ms
             call = nodes.lost(self.meta, head, dataset, clock_ms, self.registry.newest, self.settings)
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 if self.now() >= until:
                     raise
                 yield Sleep(self.settings.heartbeat_seconds)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientHeld, Fenced, GraceState, Reason, RegistrationRefused, StaleGrant, errors
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from tests.faults import DOWN, faulty
 from tests.world import Player, World
