@@ -2,8 +2,9 @@
 -- FIELD client owner       through which incarnation it is registered: its home, while that is a member
 -- FIELD client generation  serial number of this registration
 -- FIELD client adapter     whose place it occupies
--- FIELD client state       live; yielded (its home has closed it for a node that asked); deferred (its disconnect waits);
---                          revoked (its right has ended, its home has not closed it yet); leaving (its release is due or runs)
+-- FIELD client state       live; yielded (its home has closed it for a node that asked); deferred (its disconnect
+--                          waits); revoked (its right has ended, its home has not closed it yet); leaving (its release
+--                          is due or runs)
 -- FIELD client due         when the disconnect of a deferred or leaving client is due
 -- FIELD client ttl         ms that a disconnect waits
 -- FIELD client addr        remote address, for people
