@@ -3,10 +3,11 @@
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> holders:<owner> wanted:<owner> members lost due releases grace open
 --          reclaimed orphans ended events
--- ARGV[2]  client    bytes  client id
+-- ARGV[2]  first     int    serial of the first attempt of this very call, if that got no answer; else 0
+-- ARGV[3]  client    bytes  client id
 -- Returns  owner of its registration (empty: none), its generation
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | REVOKED
--- Retry    safe: a repeat changes nothing more
+-- Retry    safe: a repeat changes nothing more, also if the client has connected anew since
 -- Durable  revoke
 -- Cost     O(members + lost owners)
 --- @include begin
@@ -19,11 +20,13 @@
 --- @include waiting_home
 --- @include want
 --- @include advance
-local client = ARGV[2]
+local first, client = ARGV[2], ARGV[3]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 now(scope)
+local mine = prefix .. 'node:' .. scope.owner
+if first ~= '0' and redis.call('HGET', mine, 'revoked') == first then return reply(scope, 'REVOKED', '', 0) end
 local reg = registration(client)
 local owner_of, generation_of = rights_on_rosters(scope, { client })
 if not owner_of[client] then
@@ -38,6 +41,8 @@ if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKE
 
 commit(scope)
 keep_clock(scope)
+-- A repeat must not end a newer registration. A node revokes one client at a time.
+if scope.owner ~= OPERATOR then redis.call('HSET', mine, 'revoked', first == '0' and scope.serial or first) end
 if right then redis.call('HDEL', prefix .. 'holders:' .. right, client) end
 local owner, upto, wanted = '', right and generation_of[client] or 0, {}
 if reg then

@@ -3,7 +3,7 @@
 -- the data still say. Nothing is in force before the longest lease and margin have passed (start_unknown).
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> clients:<owner> holders:<owner> wanted:<owner> members lost open grace reclaimed forfeited
---          orphans ended events
+--          ended events
 -- ARGV[2]  dataset   str    the id of the new dataset
 -- ARGV[3]  clock     int    the scope clock that the caller remembers, ms
 -- ARGV[4]  lease     int    ms

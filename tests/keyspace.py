@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 READERS = {
     "open": "SMEMBERS", "lost": "SMEMBERS", "members": ("ZRANGE", 0, -1), "due": ("ZRANGE", 0, -1),
-    "releases": "HGETALL", "ending": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "SMEMBERS",
-    "closing": "HGETALL",
-    "client": ("HMGET", "owner", "generation", "state", "adapter"), "adapter": "SMEMBERS", "grace": ("HMGET", "state"),
+    "releases": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "HGETALL", "wanted": "HGETALL",
+    "client": ("HMGET", "owner", "generation", "state", "adapter"), "adapter": "SMEMBERS", "meta": ("HMGET", "view"),
 }  # fmt: skip
 """How a key is read, by its name; of the others only the TTL counts."""
 TYPES = {name: kind for name, kind, *_ in described()}
@@ -26,6 +25,7 @@ TYPES = {name: kind for name, kind, *_ in described()}
 MAY_EXPIRE = {"client", "node"}
 GONE, NO_TTL = -2, -1
 """What PTTL answers of a key that expired since it was listed, and of one that does not expire."""
+RESTORED = b":restored:"
 
 
 def leaks(client: redis.Redis, namespace: str) -> list[str]:
@@ -84,10 +84,10 @@ class Scope:
         """Iterate over all rules."""
         yield from self._lives()
         yield from self._owners()
+        yield from self._rosters()
+        yield from self._rights()
         yield from self._releases()
         yield from self._clients()
-        if self.fixed("grace") != [b"active"]:
-            yield from (f"{kind} has entries outside of a period" for kind in ("open", "lost") if self.fixed(kind))
 
     def _lives(self) -> Iterator[str]:
         for (kind, suffix), ttl in self.ttl.items():
@@ -96,52 +96,71 @@ class Scope:
             elif kind not in MAY_EXPIRE and ttl >= 0:
                 yield f"{kind}:{suffix!r} must not expire"
 
+    @property
+    def _is_active(self) -> bool:
+        return b" active " in ((self.fixed("meta") or [b""])[0] or b"")
+
+    def _open_rosters(self) -> set[bytes]:
+        return {name for name in self.fixed("open") if RESTORED in name}
+
     def _owners(self) -> Iterator[str]:
         members, rosters = set(self.fixed("members")), set(self.fixed("lost")) | set(self.fixed("orphans"))
+        restored = {owner for owner in rosters if RESTORED in owner} | self._open_rosters()
         for owner, _ in self.derived("node"):
-            needed = owner in members or (b":restored:" in owner and owner in rosters)
+            needed = owner in members or owner in restored
             if (self.ttl["node", owner] == NO_TTL) is not needed:
                 yield f"node:{owner!r} has a TTL of {self.ttl['node', owner]}, needed: {needed}"
         for kind in ("clients", "holders"):
             for owner, _ in self.derived(kind):
                 if owner not in members and owner not in rosters:
                     yield f"{kind}:{owner!r} is of nobody"
-        yield from (
-            f"closing:{owner!r} is of no member" for owner, _ in self.derived("closing") if owner not in members
+        yield from (f"wanted:{owner!r} is of no member" for owner, _ in self.derived("wanted") if owner not in members)
+
+    def _rosters(self) -> Iterator[str]:
+        if not self._is_active:
+            if self.fixed("lost"):
+                yield "lost has entries outside of a period"
+            nodes = {owner.rpartition(b":")[0] for owner in self.fixed("members")}
+            for name in self.fixed("open"):
+                if name.split(RESTORED)[0] not in nodes or RESTORED not in name:
+                    yield f"open has {name!r} outside of a period"
+        if ("ended", b"") in self.data and not self._open_rosters():
+            yield "ended is there, but no roster is open"
+
+    def _rights(self) -> Iterator[str]:
+        held = dict(self.derived("holders"))
+        counted = Counter(
+            client for owner in {*self.fixed("members"), *self.fixed("lost")} for client in held.get(owner, ())
         )
+        yield from (f"{client!r} has {count} rights" for client, count in counted.items() if count > 1)
 
     def _releases(self) -> Iterator[str]:
         due, releases = set(self.fixed("due")), dict(self.fixed("releases"))
-        for name in due ^ releases.keys():
-            yield f"release {name!r} is {'due, but nothing else' if name in due else 'not due'}"
-        ending = Counter(
-            name.split(b"|", 2)[2]
-            for name, entry in releases.items()
-            if entry.split(b" ")[:2] != [b"disconnect", b"-"] and not entry.startswith(b"orphaned ")
-        )
-        counted = {client: int(count) for client, count in self.fixed("ending").items()}
-        if counted != ending:
-            yield f"ending counts {counted}, but there are {dict(ending)}"
+        for client in due ^ releases.keys():
+            yield f"release of {client!r} is {'due, but nothing else' if client in due else 'not due'}"
+        for client, entry in releases.items():
+            if len(entry.split(b" ")) != 5:
+                yield f"release of {client!r} is {entry!r}"
 
     def _clients(self) -> Iterator[str]:
-        names = {tuple(name.split(b"|", 2)) for name in self.fixed("due")}
-        released = {name[2] for name in names}
+        releases = dict(self.fixed("releases"))
         records = dict(self.derived("client"))
         sets = dict(self.derived("clients"))
         places = dict(self.derived("adapter"))
+        gone = set(self.fixed("lost")) | set(self.fixed("orphans"))
         for client, (owner, generation, state, adapter) in records.items():
-            word = state.decode()
+            word = (state or b"live").decode()
             if client not in places.get(adapter, ()):
                 yield f"client:{client!r} has no place of {adapter!r}"
-            ending = bool(names & {(owner, generation, client), (owner, b"*", client)})
-            if not ending and client not in sets.get(owner, ()):
+            covered = client in releases and int(releases[client].split(b" ")[0]) >= int(generation)
+            if not covered and client not in sets.get(owner, ()):
                 yield f"client:{client!r} ({word}) is neither a client of {owner!r} nor due"
-            if not ending and word != "live":
+            if client not in releases and word not in {"live", "yielded"} and owner not in gone:
                 yield f"client:{client!r} is {word}, but not due"
             expires = self.ttl["client", client] >= 0
-            if (word == "deferred" and not expires) or (word == "live" and expires):
+            if (word == "deferred" and not expires) or (word in {"live", "yielded"} and expires):
                 yield f"client:{client!r} is {word} and has a TTL of {self.ttl['client', client]}"
         for kind in ("adapter", "clients"):
             for suffix, members in self.derived(kind):
-                for client in members - records.keys() - released:
+                for client in members - records.keys() - releases.keys():
                     yield f"{kind}:{suffix!r} has {client!r}, which has no record and is not due"

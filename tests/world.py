@@ -23,7 +23,7 @@ from coordinator import (
     Unavailable,
     Verdict,
 )
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.api.shared import good_clients, only
 from coordinator.node import Event, Flow, Grant, Node, Wait
 from coordinator.node.keeper import Keeper
@@ -31,7 +31,9 @@ from coordinator.protocol import script
 from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
 from coordinator.protocol.nodes import initialize
-from coordinator.wire.blocking import Channel, Connector, events_of
+from coordinator.wire.blocking import Channel
+from coordinator.wire.commands import events_of
+from coordinator.wire.connector import Connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +139,19 @@ class World:
         """Spell a key."""
         return f"{self.settings.namespace}:{{{scope}}}:{name}" + (f":{suffix}" if suffix else "")
 
+    def rights(self) -> dict[str, tuple[str, int]]:
+        """Return where each client has its right, under a member or on a roster, and up to which generation."""
+        members: Any = self.redis.zrange(self.key("members"), 0, -1)
+        lost: Any = self.redis.smembers(self.key("lost"))
+        found: dict[str, tuple[str, int]] = {}
+        for owner in sorted(name.decode() for name in {*members, *lost}):
+            held: Any = self.redis.hgetall(self.key("holders", owner))
+            for client, generation in held.items():
+                name = client.decode("utf-8", "surrogateescape")
+                assert name not in found, f"{name} has two rights: {found[name]} and one under {owner}"
+                found[name] = (owner, int(generation))
+        return found
+
     def pass_time(self, seconds: float, *, beat: bool = True) -> None:
         """Let time pass for Redis and all nodes; living nodes beat meanwhile."""
         while seconds > 1e-9:
@@ -228,7 +243,7 @@ class Player:
         """Run a flow; while it sleeps, the other nodes do what there is to do."""
         return drive(flow, self.send, self._pause)
 
-    def _pause(self, _: float) -> None:
+    def _pause(self, _: object) -> None:
         for node in self.world.nodes:
             if node.alive and not node.hangs:
                 node.listen()
@@ -288,6 +303,11 @@ class Player:
         if name.startswith("coordinator_"):
             labels.update(node=self.name, scope=self.scope)
         return self.registry.get_sample_value(f"dittofs_{name}", labels)
+
+    @property
+    def over(self) -> str:
+        """Why its incarnation is over; empty while it is not."""
+        return self.node.lease.why_not.value if self.node.lease.is_over else ""
 
     # -- what a file server does ----------------------------------------------------------------------------------
 

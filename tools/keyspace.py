@@ -11,25 +11,26 @@ from coordinator.protocol.keys import DELETED_BY
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-COMMON = 8
+COMMON = 1
 """Arguments that every script has, of lua/include/begin.lua."""
 
-_KEY = re.compile(r"^-- KEYS\[[\d.]+\]\s+(\w+)\s+(\w+)\s+(\S+)\s+(.+)$", re.MULTILINE)
+_KEY = re.compile(r"^-- KEY (\w+)\s+(\w+)\s+(\S+)\s+(.+)$", re.MULTILINE)
+_FIELD = re.compile(r"^-- FIELD (\w+)\s+(.+(?:\n--  {2,}\S.*)*)$", re.MULTILINE)
 _FUNCTION = re.compile(r"^(?:local )?function ([\w.]+)\(.*?^end$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"redis\.call\('(\w+)'")
-_LOCAL = re.compile(r"local ([\w, ]+) = (derived\(.*)")
-_NAMED = re.compile(r"key\.(\w+)|derived\('(\w+)'|(\w+)")
+_LOCAL = re.compile(r"local ([\w, ]+?) =\s+(.+)")
+_SPELLED = re.compile(r"KEYS\[1\]|prefix \.\. '(\w+)")
 
 READS = {
-    "EXISTS", "HEXISTS", "HGET", "HMGET", "HSCAN", "SCARD", "SDIFF", "SISMEMBER", "SMEMBERS", "SMISMEMBER",
-    "SRANDMEMBER", "SSCAN", "SUNION", "TIME", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
+    "EXISTS", "HEXISTS", "HGET", "HLEN", "HMGET", "HRANDFIELD", "HSCAN", "SCARD", "SISMEMBER", "SMEMBERS",
+    "SMISMEMBER", "SRANDMEMBER", "SSCAN", "TIME", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
 }  # fmt: skip
 WRITES = {
-    "DEL": 9, "HDEL": 1, "HINCRBY": 1, "HSET": 1, "HSETNX": 1, "PERSIST": 1, "PEXPIRE": 1, "SADD": 1, "SMOVE": 2,
-    "SPOP": 1, "SREM": 1, "UNLINK": 9, "XADD": 1, "ZADD": 1, "ZREM": 1,
+    "DEL": 9, "HDEL": 1, "HINCRBY": 1, "HSET": 1, "HSETNX": 1, "PERSIST": 1, "PEXPIRE": 1, "SADD": 1, "SPOP": 1,
+    "SREM": 1, "UNLINK": 9, "XADD": 1, "ZADD": 1, "ZREM": 1,
 }  # fmt: skip
 """Commands that write, and how many of their first arguments are keys at the most."""
-REMOVES = {"DEL": 9, "HDEL": 1, "PEXPIRE": 1, "SMOVE": 1, "SPOP": 1, "SREM": 1, "UNLINK": 9, "ZREM": 1}
+REMOVES = {"DEL": 9, "HDEL": 1, "PEXPIRE": 1, "SPOP": 1, "SREM": 1, "UNLINK": 9, "ZREM": 1}
 """Those of them that take a key or an entry away, at once or in time, and from how many of these keys."""
 
 
@@ -57,21 +58,34 @@ def _arguments(code: str) -> list[str]:
     return [part.strip() for part in parts[1:]]
 
 
+def _spelled(text: str, variables: dict[str, set[str]]) -> set[str]:
+    """Return the names of the keys that an expression may stand for."""
+    found = {name or "meta" for name in _SPELLED.findall(text)}
+    return found or variables.get(text, set())
+
+
 def _keys_of(where: str, code: str, commands: dict[str, int]) -> set[str]:
     """Return the keys that these commands are given; raise ValueError for code that cannot be told."""
-    variables: dict[str, str] = {}
+    variables: dict[str, set[str]] = {}
     for names, values in _LOCAL.findall(code):
-        variables |= zip(re.findall(r"\w+", names), re.findall(r"derived\('(\w+)'", values), strict=True)
+        for name, value in zip(re.findall(r"\w+", names), _arguments("," + values), strict=False):
+            if _SPELLED.search(value):
+                variables.setdefault(name, set()).update(_spelled(value, {}))
     named = set()
     for call in _COMMAND.finditer(code):
         for argument in _arguments(code[call.end() :])[: commands.get(call[1], 0)]:
-            found = _NAMED.match(argument)
-            key = found and (found[1] or found[2] or variables.get(found[3]))
-            if not key:
+            keys = _spelled(argument, variables)
+            if not keys:
                 msg = f"{where}: which key is {argument} of {call[1]}?"
                 raise ValueError(msg)
-            named.add(key)
+            named |= keys
     return named
+
+
+def touched(name: str) -> set[str]:
+    """Return the names of the keys that a script can read or write; raise ValueError for code that cannot be told."""
+    code = reached(script.load(name).source)
+    return _keys_of(name, code, {**dict.fromkeys(READS - {"TIME"}, 1), "EXISTS": 9, **WRITES})
 
 
 def writes(name: str) -> list[str]:
@@ -99,8 +113,13 @@ def keys() -> list[tuple[str, str, str, str]]:
     return _KEY.findall((script.lua_directory() / "include" / "scope.lua").read_text(encoding="utf-8"))
 
 
+def fields() -> list[tuple[str, str]]:
+    """Return name and meaning of each field of a registration."""
+    return _FIELD.findall((script.lua_directory() / "include" / "registration.lua").read_text(encoding="utf-8"))
+
+
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"\s+(?:--\s+)?", " ", text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _code(words: Iterable[str]) -> str:
@@ -145,9 +164,6 @@ def page() -> str:
         "## Keys",
         "",
         "All are `<namespace>:{<scope>}:<key>`, in one hash slot. Times are ms of the scope clock (`HGET meta clock`).",
-        "A release is named `<owner>|<generation>|<client>`: generation `*` stands for all of them, owner `*` and an",
-        "empty one for none in particular.",
-        "",
         "| key | type | holds | what takes it or its entries away |",
         "| --- | --- | --- | --- |",
         *(
@@ -159,9 +175,15 @@ def page() -> str:
         "",
         *(f"* {_code(patterns)}: {names}" for names, patterns in by.items()),
         "",
+        "The fields of a registration, `client:<id>`; what is absent is live, 0 or empty:",
+        "",
+        "| field | meaning |",
+        "| --- | --- |",
+        *(f"| `{name}` | {_cell(meaning)} |" for name, meaning in fields()),
+        "",
         "## Scripts",
         "",
-        "Every script gets the fixed keys in the order above, and these arguments before its own:",
+        "Every script is given one key, `meta`, builds the others from it, and has this argument before its own:",
         "",
         *_arguments_table(scripts[0].arguments[:COMMON]),
         f"It answers {' '.join(re.findall(r'^-- (?:Returns)? +(.+)$', reply, re.MULTILINE))},",

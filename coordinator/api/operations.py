@@ -230,10 +230,7 @@ class Clients:
         return self._run(self._node.in_batches(ids, self._node.touch, BATCH_MAX))
 
     def cancel_disconnect(self, client: str | bytes) -> bool:
-        """End a deferral as a reconnect here would; False if there was none.
-
-        Raises RegistrationRefused if nobody knows the client. Two round trips; a repeat is safe.
-        """
+        """End a deferral as a reconnect here would; False if there was none. One round trip; a repeat is safe."""
         return self._run(self._node.cancel(client_bytes(client)))
 
     def touch(self, client: str | bytes) -> None:

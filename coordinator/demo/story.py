@@ -28,7 +28,8 @@ from coordinator.embedded import Server
 from coordinator.errors import CoordinatorError
 from coordinator.protocol.keys import Keys
 from coordinator.settings import Settings
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.connector import from_url, ping
+from coordinator.wire.housekeeping import delete_namespace, ttl_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,7 +146,7 @@ class Demo:
         self.console = Console(highlight=False, soft_wrap=True)
         self.namespace = f"demo-{secrets.token_hex(4)}"
         self.settings = Settings(namespace=self.namespace)
-        self.redis = redis_io.from_url(url)
+        self.redis = from_url(url)
         self.url = url
         self.nodes: dict[str, Process] = {}
         self.figures: list[tuple[str, str]] = []
@@ -163,7 +164,7 @@ class Demo:
         for node in self.nodes.values():
             node.end()
         with contextlib.suppress(Exception):
-            redis_io.delete_namespace(self.redis, self.namespace)
+            delete_namespace(self.redis, self.namespace)
         self.redis.close()
 
     def tell(self, text: str) -> None:
@@ -307,11 +308,11 @@ class Demo:
             left = clock.now()
             self.tell(f"{client} disconnects from node-1; its locks are kept for {due:.1f} s")
         retention = self.settings.retention_seconds
-        shown = redis_io.ttl_of(self.redis, key) - retention
+        shown = ttl_of(self.redis, key) - retention
         self.tell(f"PTTL of laptop's key shows the wait: {shown:.2f} s (and {retention:.0f} s of retention)")
         with self.countdown("laptop is away", TTL_SECONDS * 0.6):
             one.until_time(left + TTL_SECONDS * 0.6)
-        later = redis_io.ttl_of(self.redis, key) - retention
+        later = ttl_of(self.redis, key) - retention
         if not 0 < later < shown:
             msg = f"the TTL must fall, but went from {shown:.2f} to {later:.2f}"
             raise DidNotHappenError(msg)
@@ -355,7 +356,7 @@ def run(url: str | None) -> int:
             server = stack.enter_context(Server())
             url = server.url
             print(f"embedded server: {server.binary}", flush=True)
-        redis_io.ping(url)
+        ping(url)
         demo = stack.enter_context(Demo(url))
         try:
             demo.crash()

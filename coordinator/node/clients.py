@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator import errors
+from coordinator.node.life import NOT_DONE
 from coordinator.node.registry import Entry
 from coordinator.node.requests import Flow, Sleep
 from coordinator.node.turns import TAKE_BACK_SECONDS, Turns, renewed
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _ASK_AGAIN_SECONDS = (0.003, 0.004, 0.005, 0.01, 0.02, 0.04, 0.08)
 """How long a register waits for a home to yield before it asks again; then 0.1 s each time."""
+
+
+ONE_AT_A_TIME = b""
+"""No client's id: the turn of calls of which Redis remembers one per node."""
 
 
 class Clients(Turns):
@@ -82,11 +87,10 @@ class Clients(Turns):
             old = yield from self.close_settled([(client, 0) for client in ids])
             try:
                 answers = yield from self._ask_homes(items)
-            except errors.OutcomeUnknown:
-                raise  # perhaps registered: it is served again when it registers again
-            except errors.CoordinatorError:
+            except NOT_DONE:
                 self.restore(old.values())
                 raise
+            # After anything else it is perhaps registered: it is served again when it registers again.
             return [
                 self._taken(item, answer, old.get(item.client)) for item, answer in zip(items, answers, strict=True)
             ]
@@ -164,12 +168,14 @@ class Clients(Turns):
                     answers = yield from self.ask(
                         lambda head: clients.unregister(self.meta, head, pairs, claim_ms, retention_ms)
                     )
-                except errors.OutcomeUnknown:
-                    for entry in closed.values():  # perhaps; it is served again when it registers again
-                        self.metrics.connection(entry.adapter, "disconnect")
-                    raise
-                except errors.CoordinatorError:
+                except NOT_DONE:
                     self.restore(closed.values())
+                    raise
+                except BaseException:
+                    for client, generation in pairs:  # perhaps; it is served again when it registers again
+                        entry = closed.get(client) or (self.registry.close(client, generation) if generation else None)
+                        if entry is not None:
+                            self.metrics.connection(entry.adapter, "disconnect")
                     raise
                 return self._left(pairs, closed, answers, asked)
         finally:
@@ -199,7 +205,7 @@ class Clients(Turns):
             if entry is not None:
                 self.metrics.connection(entry.adapter, "disconnect")
             if answer.token:
-                claims.append(releases.own(client, answer.generation, answer.adapter, answer.token))
+                claims.append(releases.own(client, answer.generation, answer.adapter, answer.token, answer.reason))
             else:
                 self.due_at(answer.due_ms)
             wait = max(0.0, (answer.due_ms - self.lease.clock_ms) / 1000)
@@ -213,8 +219,6 @@ class Clients(Turns):
         yield from self.take_turns([client])
         try:
             (answer,) = yield from self.ask(lambda head: clients.cancel(self.meta, head, [client], own=False))
-            if answer.status == "UNKNOWN":
-                raise errors.RegistrationRefused(errors.UNKNOWN)
             if answer.registered is None:
                 return False
             known = self.registry.get(client)
@@ -230,19 +234,19 @@ class Clients(Turns):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        yield from self.take_turns([client])
+        yield from self.take_turns([client, ONE_AT_A_TIME])
         try:
             closed = yield from self.close_settled([(client, 0)])
             try:
                 yield from self.ask(lambda head: clients.revoke(self.meta, head, client))
-            except (errors.OutcomeUnknown, errors.RegistrationRefused):
-                raise  # perhaps; or nothing of it is left: the entry stays closed
-            except errors.CoordinatorError:
+            except errors.RegistrationRefused:
+                raise  # nothing of it is left: the entry stays closed
+            except NOT_DONE:
                 self.restore(closed.values())
                 raise
             self.due_at(self.lease.clock_ms)
         finally:
-            self.end_turns([client])
+            self.end_turns([client, ONE_AT_A_TIME])
 
     # -- touch, views ---------------------------------------------------------------------------------------------
 

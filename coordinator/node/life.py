@@ -100,17 +100,18 @@ class Life:
         does nothing.
         """
         unknown: errors.OutcomeUnknown | None = None
+        first = 0
         for attempt in range(1, ATTEMPTS + 1):
             last = attempt == ATTEMPTS
             self.refuse_unless_valid(unknown)
             head = self.lease.head(self.now())
-            head.repeated = unknown is not None
+            head.first = first
             call = build(head)
             try:
                 reply: Reply = yield call
             except errors.OutcomeUnknown as error:
                 self._failed(call, error)
-                unknown = error
+                unknown, first = error, first or head.serial
                 self.lease.give_up(head)
                 if last:
                     raise
@@ -122,8 +123,10 @@ class Life:
                 yield Sleep(self.settings.op_timeout_seconds / 8 * secrets.SystemRandom().uniform(0.5, 1.5))
             else:
                 self._heard(reply, call)
+                if reply.status in _OVER:
+                    raise unknown or refusal_of(self.lease.why_not)
                 if reply.status != "LATE" or last:
-                    if unknown is not None and reply.status in _NOT_DONE:
+                    if unknown is not None and reply.status == "LATE":
                         raise unknown
                     return call.result(reply)
         raise AssertionError  # the last attempt returns or raises
@@ -240,6 +243,7 @@ class Life:
             raise
         if reply.status != "RENEWED":
             self._heard(reply, call)
+            self.refuse_if_over()
             return call.result(reply)
         now = self.now()
         self.metrics.round_trip(call.script.name, now - call.head.sent, None)
@@ -445,10 +449,10 @@ class Life:
             self.next_due_ms = min(known, default=0)
 
 
+NOT_DONE = (errors.Refused, errors.Unavailable, errors.Closed)
+"""Errors that say for certain that nothing was done. Whatever else ends a call, its outcome is not known."""
 _OVER = frozenset({"DATA_LOST", "FENCED"})
 """The statuses that end an incarnation."""
-_NOT_DONE = frozenset({"LATE", "DATA_LOST", "FENCED"})
-"""The statuses that say that this very request did nothing."""
 _FAILURES = {"LATE": "unavailable", "DATA_LOST": "data_lost", "SCHEMA": "contract_broken"}
 """The statuses by which a round trip failed, as a kind of failure."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import errors
 from coordinator.node.clients import Clients
+from coordinator.node.life import NOT_DONE
 from coordinator.node.requests import Flow
 from coordinator.protocol import clients, grace
 from coordinator.protocol.call import BATCH_MAX
@@ -131,10 +132,8 @@ class Locks(Clients):
         before, entry.unsure = entry.unsure, True
         try:
             (error,) = yield from self.ask(lambda head: clients.hold(self.meta, head, [(client, entry.generation)]))
-        except errors.OutcomeUnknown:
-            raise
-        except errors.CoordinatorError:
-            entry.unsure = before  # certainly not executed
+        except NOT_DONE:
+            entry.unsure = before
             raise
         if error is not None:
             entry.unsure = before
@@ -174,12 +173,15 @@ class Locks(Clients):
         self.refuse_unless_valid()
         yield from self.take_turns(ids)
         try:
-            entries = [self.registry.get(client) for client in ids]
+            # One that another node asks for was closed, but is yielded only when its reclaiming here has ended: now.
+            entries = [self.registry.get(client) or self._yielding(client) for client in ids]
             for known in filter(None, entries):
                 known.admitted = 0
             try:
                 results = yield from self.ask(lambda head: grace.complete(self.meta, head, ids))
-            except errors.OutcomeUnknown:
+            except NOT_DONE:
+                raise
+            except BaseException:
                 for known in filter(None, entries):
                     known.unsure, known.lock_count = True, None  # perhaps a holder by now
                 raise
@@ -192,9 +194,14 @@ class Locks(Clients):
             view = self.lease.view
             over = view.state is GraceState.NORMAL
             results = [
-                replace(r, closing=view.closing, lifted=over) if isinstance(r, ReclaimOutcome) else r for r in results
+                replace(r, closing=view.closing, lifted=over and not r.repeated) if isinstance(r, ReclaimOutcome) else r
+                for r in results
             ]
         return results
+
+    def _yielding(self, client: bytes) -> Entry | None:
+        one = self.registry.yielding.get(client)
+        return None if one is None else one.entry
 
     def _completed(
         self, entry: Entry | None, result: ReclaimOutcome | errors.CoordinatorError, locks: int | None

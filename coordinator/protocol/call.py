@@ -81,7 +81,7 @@ def view_of(raw: bytes) -> View:
 class Head:
     """What every request carries, packed into one argument: who asks, and what the asker was told last."""
 
-    __slots__ = ("owner", "packed", "repeated", "sent", "serial")
+    __slots__ = ("first", "owner", "packed", "sent", "serial")
 
     def __init__(  # noqa: PLR0913, PLR0917  (the facts of the head)
         self, owner: str, sent: float, serial: int = 0, floor: int = 0, writes: int = 0, view: bytes = b""
@@ -94,8 +94,8 @@ class Head:
         self.owner = owner
         self.sent = sent
         self.serial = serial
-        self.repeated = False
-        """An earlier attempt of the same call got no answer. Some scripts are told."""
+        self.first = 0
+        """Serial of the first attempt of this very call, if that got no answer. Some scripts are told; not packed."""
         self.packed = b"%b %d %d %d %b" % (owner.encode(), serial, floor, writes, view)
 
 

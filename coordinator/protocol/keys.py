@@ -25,7 +25,7 @@ DELETED_BY: dict[str, tuple[str, ...]] = {
         "reclaim_complete", "release",
     ),
     "wanted": ("client_register", "client_yield", "lose_owner", "scope_lost"),
-    "client": ("client_register", "client_unregister", "release_ack"),  # a TTL while its disconnect waits
+    "client": ("client_cancel", "client_register", "client_unregister", "release_ack"),  # a TTL while its disconnect waits
     "adapter": ("release_ack",),
 }  # fmt: skip
 """What takes away each key that is not permanent, or entries of it: files of lua/ whose code does. A contract test

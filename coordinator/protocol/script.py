@@ -70,10 +70,11 @@ def parse(name: str, folder: Path) -> Script:
         msg = f"lua/{name}.lua: header lacks {', '.join(sorted(missing)) or 'its first line'}"
         raise ContractBroken(msg)
     statuses = tuple(word.strip() for word in fields["Status"].split("|"))
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(
         name=name,
         source=source,
-        sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
+        sha=sha,
         purpose=re.sub(r"\s*\n--\s*", " ", first[1]),
         statuses=statuses,
         uses=uses(text),

@@ -1,19 +1,19 @@
 -- scope: spells the keys of the scope, which all begin as its one declared key does. A key is written
 -- `prefix .. 'name'` or `prefix .. 'name:' .. id` where it is used; this is the list of them.
 -- A line per key: name, type, pattern, what it holds. docs/keyspace.md is made of these lines.
--- KEY meta       hash    meta             schema, view (what every reply carries), scope clock, counters, when data were lost
--- KEY grace      hash    grace            the period beyond the view: start, barriers, length, reason; summary of the last
--- KEY open       set     open             rosters not complete yet, and owners to come; `wait`, `unknown` rule out an early exit
+-- KEY meta       hash    meta             schema, view (in every reply), scope clock, counters, when data were lost
+-- KEY grace      hash    grace            the period beyond the view: start, barriers, reason; summary of the last
+-- KEY open       set     open             rosters not complete yet, owners to come; `wait` and `unknown`: no early exit
 -- KEY lost       set     lost             lost owners and restored rosters of this epoch
 -- KEY reclaimed  set     reclaimed        clients that completed in this epoch; replaced at the next start
 -- KEY forfeited  set     forfeited        clients whose right the last lift ended; replaced at the next start
 -- KEY ended      set     ended            while a restored roster is open: clients whose right or release ended since
 -- KEY members    zset    members          owner -> lease deadline, on the scope clock, ms
--- KEY due        zset    due              client -> when its release may be claimed; while claimed: when the claim runs out
+-- KEY due        zset    due              client -> when its release may be claimed, or when its claim runs out
 -- KEY releases   hash    releases         client -> `upto reason token claimant more`: what is to be freed
 -- KEY orphans    set     orphans          owners and restored rosters to be drained into `due`
 -- KEY events     stream  events           transitions, about 1,000: nodes block on it, people read its history
--- KEY node       hash    node:<owner>     acked revision, canary, floor, figures, fence; of a restored roster: its start
+-- KEY node       hash    node:<owner>     acked revision, canary, floor, figures, fence; of a restored roster its start
 -- KEY clients    set     clients:<owner>  clients registered through that owner
 -- KEY holders    hash    holders:<owner>  client -> generation: the rights under that owner; of a lost one: its roster
 -- KEY wanted     hash    wanted:<owner>   client -> yield, revoke or gone: what that member is to close

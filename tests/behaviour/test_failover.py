@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordinator import BarrierPending, Fenced, GraceState, NoGrace, ReclaimRefused
+from coordinator import ClientHeld, Closed, Fenced, GraceState, NoGrace, ReclaimRefused
 from tests.world import GRACE, World, all_released
 
 LAPSE = 6 + 2.5 + 1
@@ -19,10 +19,12 @@ def test_08_a_node_crashes_with_holders(world: World) -> None:
     for client in ("a", "b"):
         n1.register(client)
         n1.lock(client)
+    n1.register("idle")
     n1.crash()
-    n2.register("a")
-    with pytest.raises(BarrierPending):
-        n2.admit("a")  # n1 is dead, but nobody noticed yet: not NO_GRACE, which would be final
+    n2.register("idle")
+    with pytest.raises(ClientHeld) as caught:
+        n2.register("a")  # n1 is dead, but nobody noticed yet
+    assert caught.value.home == n1.owner
     world.pass_time(LAPSE)
     assert not n2.check().allowed
     assert not n3.check().allowed
@@ -51,28 +53,33 @@ def test_08_non_holders_cause_no_grace_and_their_places_come_back(world: World) 
     assert world.redis.keys(world.key("client", "*")) == []
 
 
-@pytest.mark.parametrize(("holder", "reason"), [(False, "disconnect"), (True, "forfeited")])
-def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(
-    world: World,
-    holder: bool,  # noqa: FBT001  (a parameter of the test)
-    reason: str,
-) -> None:
-    """The client may come back until its TTL is over, whether its node had no holders or a grace ended before that."""
+def test_08_a_dead_nodes_deferred_disconnect_is_released_at_its_time(world: World) -> None:
+    """A client without locks may come back until its TTL is over, although its node is gone."""
     n1, n2 = world.node("n1"), world.node("n2")
     n1.register("a", ttl=120)
-    if holder:
-        n1.lock("a")
     n1.unregister("a")
     due: Any = world.redis.zrange(world.key("due"), 0, 0, withscores=True)
     n1.crash()
     world.pass_time(LAPSE + GRACE + 1)
-    assert n2.view().epoch == int(holder)
+    assert n2.view().epoch == 0
     assert world.dump("orphans", "clients", "holders") == {}, "drained"
     world.reach(int(due[0][1]) - 1)
     world.settle()
     assert list(all_released(world)) == []
     world.pass_time(0.4)
-    assert n2.released() == [("a", reason)]
+    assert n2.released() == [("a", "disconnect")]
+
+
+def test_08_a_deferred_client_of_a_dead_node_forfeits_with_the_period(world: World) -> None:
+    """Its right is on the roster: it ends with the period, the disconnect and its place with it or at their time."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a", ttl=120)
+    n1.lock("a")
+    n1.unregister("a")
+    n1.crash()
+    world.pass_time(LAPSE + GRACE + 1)
+    assert n2.released() == [("a", "forfeited")]
+    assert world.redis.scard(world.key("adapter", "nfs")) == 0
 
 
 def test_09_a_node_restarts_inside_its_lease(world: World) -> None:
@@ -180,7 +187,8 @@ def test_17_two_processes_one_name(world: World) -> None:
         old.register("a")
     assert world.redis.hmget(world.key("meta"), *fields) == before
     world.pass_time(2)
-    assert old.node.fenced == "superseded"
+    assert old.over == "superseded"
+    assert old.ended == ["superseded"]
     assert not old.check().allowed
     new.register("a")
 
@@ -200,7 +208,7 @@ def test_18_planned_hand_off(world: World) -> None:
     world.settle()
     assert n2.view().epoch == epoch
     assert n2.view().state is GraceState.NORMAL
-    with pytest.raises(Fenced, match="left"):
+    with pytest.raises(Closed):
         n3.run(n3.node.renew())
 
 

@@ -25,6 +25,7 @@ from coordinator import (
     Settings,
     Unavailable,
     errors,
+    initialize,
 )
 from coordinator.wire.asynchronous import AsyncEvents
 from coordinator.wire.blocking import Events
@@ -83,11 +84,12 @@ def make(
     """Make started coordinators in a namespace of the test's own; abandon what is left."""
     client = redis.Redis.from_url(real_url, protocol=2)
     namespace = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
+    initialize(client, namespace=namespace)
     made: list[Coordinator] = []
 
     def start(node: str, **more: Any) -> Coordinator:
         metrics = more.pop("metrics", None)
-        coordinator = face(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
+        coordinator = face(client, node=node, settings=short(namespace, **more), metrics=metrics)
         made.append(coordinator)
         return coordinator.start()
 
@@ -166,7 +168,7 @@ def test_a_dead_event_connection_is_replaced(
     original, original_too = Events.read, AsyncEvents.read
 
     def counted(batch: list[Any]) -> list[Any]:
-        for _, kind, _ in batch:
+        for _, kind, _, _ in batch:
             reads.put(kind)
         return batch
 
@@ -178,7 +180,7 @@ def test_a_dead_event_connection_is_replaced(
     first, second = make("n1"), make("n2")
     killer = redis.Redis.from_url(admin_url, protocol=2)
     for client in killer.client_list():
-        if client["cmd"] == "xread":
+        if client["cmd"] == "xread" and client["user"] == acl.RUN:  # REDIS_URL's server may serve other workers too
             killer.client_kill_filter(_id=client["id"])
     killer.close()
     first.grace.start(["a"])
@@ -246,7 +248,7 @@ def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator],
         done.set()
 
     done = threading.Event()
-    node = make("n1", claim_seconds=0.9)
+    node = make("n1", claim_seconds=2.5)
     node.on_release(free)
     node.clients.register("a", adapter="nfs")
     node.clients.unregister("a")
@@ -293,7 +295,7 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, 
             kind.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
     namespace = f"{acl.RUN}.own"
-    with face(client, node="n1", settings=short(namespace), bootstrap=True):
+    with face(client, node="n1", settings=short(namespace)):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True
     assert client.ping()
@@ -365,7 +367,7 @@ def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., 
 def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
     """The node leaves from within its own callback; the release comes due elsewhere."""
     freed: queue.Queue[str] = queue.Queue()
-    first, second = make("n1", claim_seconds=1.0), make("n2", claim_seconds=1.0)
+    first, second = make("n1", claim_seconds=2.5), make("n2", claim_seconds=2.5)
     second.on_release(lambda _: freed.put("n2"))
 
     def free(_: Release) -> None:

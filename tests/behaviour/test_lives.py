@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import Fenced, GraceState, errors
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from coordinator.node.registry import Entry, Holding, Memory
 from coordinator.protocol import nodes
@@ -37,7 +37,7 @@ def test_16_an_evicted_node_rejoins_as_a_new_incarnation_without_registrations(w
     n1.alive = True
     world.settle()
     assert n1.owner != first
-    assert n1.node.memory.get(b"a") is None
+    assert n1.node.registry.get(b"a") is None
     assert [period.epoch for period in n1.periods] == [1], "the period that ended meanwhile is announced, once"
     assert n1.check().allowed
 
@@ -105,11 +105,11 @@ def test_23_a_grant_is_of_the_registration_that_its_lock_counts_for(world: World
     """It waited for another hold while its client registered again: granted under the new one, and undone there."""
     n1 = world.node("n1")
     n1.register("a")
-    n1.node.memory.begin_switch(b"a")
+    n1.node.registry.begin_switch(b"a")
     flow = n1.node.begin_grant(b"a")
     assert isinstance(flow.send(None), Sleep)
     generation = n1.register("a").generation
-    n1.node.memory.end_switch(b"a")
+    n1.node.registry.end_switch(b"a")
     grant = go_on(n1, flow)
     grant.confirm()
     assert grant.generation == generation
@@ -178,8 +178,8 @@ def test_31_a_drop_never_comes_after_a_completion(world: World, first: str) -> N
     n1.lock("a")
     n1.start("b")
     n1.register("b")
-    n1.node.memory.get(b"b").holding.lock_count = 1  # type: ignore[union-attr]
-    n1.node.memory.get(b"b").holding.holder = True  # type: ignore[union-attr]
+    n1.node.registry.get(b"b").holding.lock_count = 1  # type: ignore[union-attr]
+    n1.node.registry.get(b"b").holding.holder = True  # type: ignore[union-attr]
     drop, completion = n1.node.uncount_lock(b"b"), n1.node.complete([b"b"])
     early, late = (drop, completion) if first == "drop" else (completion, drop)
     request = early.send(None)
@@ -212,7 +212,7 @@ def test_16_what_an_earlier_life_asked_for_is_not_taken(world: World, monkeypatc
     n1, n2 = world.node("n1"), world.node("n2")
     n1.register("c")
     n1.lock("c")
-    first, put = n1.owner, n1.node.memory.put
+    first, put = n1.owner, n1.node.registry.put
 
     def slow(entry: Entry, *, kept: bool) -> Entry | None:
         monkeypatch.undo()
@@ -223,11 +223,11 @@ def test_16_what_an_earlier_life_asked_for_is_not_taken(world: World, monkeypatc
         n1.tick()  # the keeper's own thread
         return put(entry, kept=kept)
 
-    monkeypatch.setattr(n1.node.memory, "put", slow)
+    monkeypatch.setattr(n1.node.registry, "put", slow)
     with pytest.raises(Fenced):
         n1.register("c")
     assert n1.owner != first
-    assert n1.node.memory.get(b"c") is None
+    assert n1.node.registry.get(b"c") is None
 
 
 def test_16_what_an_earlier_life_closed_is_not_put_back(world: World) -> None:
@@ -244,7 +244,7 @@ def test_16_what_an_earlier_life_closed_is_not_put_back(world: World) -> None:
     n1.tick()
     with pytest.raises(errors.CoordinatorError):
         go_on(n1, flow, reply)
-    assert n1.node.memory.get(b"c") is None
+    assert n1.node.registry.get(b"c") is None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, errors.ContractBroken])
@@ -260,7 +260,7 @@ def test_31_an_interrupted_call_leaves_its_tightening_held(world: World, error: 
         drive(n1.node.start_grace([b"a"], "wait", ""), interrupted, lambda _: None)
     assert not n1.check().allowed
     world.settle()
-    assert n1.node.lease.state.state is GraceState.ACTIVE
+    assert n1.node.lease.view.state is GraceState.ACTIVE
 
 
 def test_21_moves_whose_events_were_trimmed_are_found_out(world: World) -> None:
@@ -278,7 +278,7 @@ def test_21_moves_whose_events_were_trimmed_are_found_out(world: World) -> None:
     n1.tick()
     assert len(n1.moves) == 5
     assert not world.redis.exists(world.key("holders", n1.owner))
-    assert n1.node.memory.get(b"stays") is not None
+    assert n1.node.registry.get(b"stays") is not None
 
 
 def test_21_an_audit_that_failed_is_done_again(world: World) -> None:
@@ -329,7 +329,7 @@ def test_21_an_audit_finds_clients_that_are_leaving(world: World) -> None:
     world.redis.delete(world.key("events"))
     n1.node.must_audit = True
     n1.tick()
-    assert n1.node.memory.get(b"c") is None
+    assert n1.node.registry.get(b"c") is None
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["a read", "a late request"])

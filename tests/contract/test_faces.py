@@ -10,23 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Coordinator
-from coordinator.api.async_operations import AsyncClients, AsyncGrace
-from coordinator.api.operations import Clients, Grace
+from coordinator import AsyncCoordinator, Coordinator, initialize
+from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
+from coordinator.api.operations import Clients, Grace, Grants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FACES = [(Coordinator, AsyncCoordinator), (Grace, AsyncGrace), (Clients, AsyncClients)]
+FACES = [(Coordinator, AsyncCoordinator), (Grace, AsyncGrace), (Clients, AsyncClients), (Grants, AsyncGrants)]
 ENTER, LEAVE = "__enter__", "__exit__"
-LOCAL = {"__init__", "check", "on_release", "on_grace_end", "on_move", "owner", "fenced", "connect"}
+LOCAL = {
+    "__init__", "check", "on_release", "on_grace_end", "on_move", "on_freed", "on_ended", "owner", "connect",
+}  # fmt: skip
 """What does no I/O: plain in both faces."""
-PAGES = {"expected_clients", "reclaimed_clients", "list", "stale"}
+PAGES = {"expected_clients", "reclaimed_clients", "forfeited_clients", "list", "stale"}
 BLOCKS = {"granting", "reclaiming"}
+CONTEXTS = {"Granting", "Iterator[Grant]", "AsyncIterator[Grant]"}
+"""What a block is entered by: a class where it has to be quick, a generator elsewhere."""
 PINNED = {
     Coordinator: """
-        connect(url, *, node, scope='default', settings=None, metrics=None, bootstrap=False, predecessor_dead=False)
-        __init__(redis, *, node, scope='default', settings=None, metrics=None, bootstrap=False, predecessor_dead=False)
+        connect(url, *, node, scope='default', settings=None, metrics=None, predecessor_dead=False)
+        __init__(redis, *, node, scope='default', settings=None, metrics=None, predecessor_dead=False)
         start()
         close()
         abandon()
@@ -36,17 +40,21 @@ PINNED = {
         on_release(callback)
         on_grace_end(callback)
         on_move(callback)
+        on_freed(callback)
+        on_ended(callback)
     """,
     Grace: """
         start(expected=(), *, if_empty='wait', reason='')
         end(reason, *, if_epoch=None)
         check(operation)
         admit_reclaim(client)
-        complete_reclaim(client)
+        withdraw()
+        complete_reclaim(client, locks=None)
         complete_reclaim_many(clients)
         view()
-        expected_clients()
-        reclaimed_clients()
+        expected_clients(epoch=None)
+        reclaimed_clients(epoch=None)
+        forfeited_clients(epoch=None)
         wait_in_force(timeout)
         wait_normal(timeout)
     """,
@@ -67,6 +75,9 @@ PINNED = {
         drop(client)
         revoke(client)
         stale(older_than)
+    """,
+    Grants: """
+        begin(client)
     """,
 }
 """The names that users rely on, as they were promised."""
@@ -97,7 +108,8 @@ def described(member: Any) -> list[tuple[str, object, object, str]]:
     """Return name, kind, default and annotation of each parameter, and of the result."""
     signature = inspect.signature(function(member))
     rows = [(p.name, p.kind, p.default, plainly(p.annotation)) for p in signature.parameters.values()]
-    return [*rows, ("return", None, None, plainly(signature.return_annotation))]
+    result = "a context" if signature.return_annotation in CONTEXTS else plainly(signature.return_annotation)
+    return [*rows, ("return", None, None, result)]
 
 
 @each_face
@@ -142,18 +154,25 @@ def test_the_pinned_names_are_there(face: type) -> None:
 
 
 def test_the_groups_are_reached_by_the_pinned_names() -> None:
-    """`node.grace` and `node.clients` of either face are that face's groups."""
+    """`node.grace`, `node.clients` and `node.grants` of either face are that face's groups."""
     import redis.asyncio  # noqa: PLC0415  (only here)
 
     plain, awaited = Coordinator(redis.Redis(), node="n1"), AsyncCoordinator(redis.asyncio.Redis(), node="n1")
-    assert (type(plain.grace), type(plain.clients)) == (Grace, Clients)
-    assert (type(awaited.grace), type(awaited.clients)) == (AsyncGrace, AsyncClients)
+    assert (type(plain.grace), type(plain.clients), type(plain.grants)) == (Grace, Clients, Grants)
+    groups = (type(awaited.grace), type(awaited.clients), type(awaited.grants))
+    assert groups == (AsyncGrace, AsyncClients, AsyncGrants)
     plain.close()
 
 
 def test_the_synchronous_groups_are_what_would_be_written() -> None:
-    """No operation is written twice: sync_groups.py is the twin of aio_groups.py, run tools/sync_twin.py."""
+    """No operation is written twice: operations.py is the twin of async_operations.py, run tools/sync_twin.py."""
     tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "sync_twin.py"))
     twin = tool["synchronous"](tool["SOURCE"].read_text(encoding="utf-8"))
     assert tool["TWIN"].read_text(encoding="utf-8") == twin
     assert "await" not in twin
+
+
+def test_a_new_installation_is_told_by_a_function() -> None:
+    """`coordinator.initialize` as promised: no start parameter."""
+    bare = [p.replace(annotation=p.empty) for p in inspect.signature(initialize).parameters.values()]
+    assert str(inspect.Signature(bare)) == "(url_or_client, *, scope='default', namespace='dittofs')"

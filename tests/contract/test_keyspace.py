@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.protocol import script
-from coordinator.protocol.keys import DELETED_BY, PERMANENT, SCOPE_KEYS
-from tools.keyspace import keys, page, removed_in
+from coordinator.protocol.keys import DELETED_BY, PERMANENT
+from tools.keyspace import fields, keys, page, removed_in, touched
 
 DOCS = Path(__file__).parents[2] / "docs"
-BOUNDED = {"lost", "orphans"}
-"""Sets that may be read whole: LOST_MAX of start_period bounds the one, the other takes its owners from it."""
+BOUNDED = {"lost", "open", "orphans"}
+"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open` has a
+roster per node."""
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -22,12 +23,34 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_key_is_described_once_and_its_end_is_known() -> None:
-    """The keys of scope.lua are the fixed ones and the derived ones; each is permanent or says what takes it away."""
-    names = [name for name, *_ in keys()]
-    assert names[: len(SCOPE_KEYS)] == list(SCOPE_KEYS)
-    assert sorted(names) == sorted([*PERMANENT, *DELETED_BY])
+    """Each key of scope.lua is permanent or says what takes it away."""
+    assert sorted(name for name, *_ in keys()) == sorted([*PERMANENT, *DELETED_BY])
     for name, _, pattern, _ in keys():
         assert pattern.split(":")[0] == name
+
+
+@pytest.mark.parametrize("name", script.names())
+def test_a_header_names_the_keys_that_its_script_touches(name: str) -> None:
+    """All of them, those of its includes too, and no other."""
+    assert sorted(script.load(name).uses) == sorted(touched(name))
+
+
+def test_a_registration_has_the_fields_that_are_listed() -> None:
+    """The list in registration.lua is what the scripts read and write; at most 13."""
+    lua = "\n".join(path.read_text() for path in script.lua_directory().rglob("*.lua"))
+    code = re.sub(r"--.*", "", lua)
+    read = re.search(r"HMGET', prefix .. 'client:' .. client, ((?:'\w+',?\s*){5,})", code)
+    assert read is not None
+    names = [name for name, _ in fields()]
+    assert re.findall(r"'(\w+)'", read[1]) == names
+    assert len(names) <= 13
+    for written in re.findall(r"'HSET', record, ('owner'.*?)\)\n", code, re.DOTALL):
+        assert set(re.findall(r"'(owner|generation|adapter|[a-z]{3,})'", written)) <= {
+            *names,
+            "live",
+            "yielded",
+            "leaving",
+        }
 
 
 def test_what_takes_each_key_away_is_what_the_code_does() -> None:
@@ -37,10 +60,13 @@ def test_what_takes_each_key_away_is_what_the_code_does() -> None:
 
 @pytest.mark.parametrize("name", script.names())
 def test_no_set_of_clients_is_read_whole(name: str) -> None:
-    """Only sets of owners are; scope_view alone joins rosters, and only while they are small (EXACT_MAX)."""
+    """Only sets of owners are; scope_view alone reads who reclaimed, and only while they are few (EXACT_MAX)."""
     code = re.sub(r"--.*", "", script.load(name).source)
-    assert {key.removeprefix("key.") for key in re.findall(r"'SMEMBERS', ([^)]+)\)", code)} <= BOUNDED
-    whole = re.findall(r"'(SUNION|SDIFF|SINTER|SINTERCARD|HGETALL|HKEYS|HVALS|SORT|SCAN|SUNIONSTORE|SDIFFSTORE)'", code)
-    assert whole == (["SUNION", "SDIFF"] if name == "scope_view" else [])
-    for key, last in re.findall(r"'ZRANGE', ([\w.]+), 0, (-?\d+)", code):
-        assert key == "key.members" or last != "-1"
+    read = set(re.findall(r"'SMEMBERS', prefix .. '(\w+)'", code))
+    assert len(re.findall("'SMEMBERS'", code)) == len(re.findall(r"'SMEMBERS', prefix .. '(\w+)'", code))
+    assert read <= (BOUNDED | {"reclaimed"} if name == "scope_view" else BOUNDED)
+    assert not re.findall(
+        r"'(SUNION|SDIFF|SINTER|SINTERCARD|HGETALL|HKEYS|HVALS|SORT|SCAN|SUNIONSTORE|SDIFFSTORE)'", code
+    )
+    for key, last in re.findall(r"'ZRANGE', ([^,]+), 0, (-?\d+)", code):
+        assert key == "prefix .. 'members'" or last != "-1"

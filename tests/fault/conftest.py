@@ -55,7 +55,7 @@ def join(url: str) -> Iterator[Callable[..., Coordinator]]:
     made: list[Coordinator] = []
 
     def start(node: str, settings: Settings) -> Coordinator:
-        made.append(Coordinator.connect(url, node=node, bootstrap=True, settings=settings))
+        made.append(Coordinator.connect(url, node=node, settings=settings))
         return made[-1].start()
 
     yield start

@@ -64,7 +64,7 @@ def refusal(act: Callable[[], object]) -> str:
 
 def stopped(pipe: Connection, url: str) -> None:
     """Be the node that is stopped while it grants a lock to `second`; `first` has one, `idle` none."""
-    node = Coordinator.connect(url, node="stopped", bootstrap=True, settings=short()).start()
+    node = Coordinator.connect(url, node="stopped", settings=short()).start()
     for client in ("first", "second", "idle"):
         node.clients.register(client, adapter="nfs")
     with node.granting("first"):

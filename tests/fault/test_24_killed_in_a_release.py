@@ -69,7 +69,7 @@ def stored(admin: Any) -> dict[bytes, Any]:
 
 def worker(pipe: Connection, url: str, clients: tuple[str, ...], claim_seconds: float, hangs: str = CALLBACK) -> None:
     """Be a node that never ends a release; it has clients with a lock each, and the first disconnects when told to."""
-    node = Coordinator.connect(url, node="killed", bootstrap=True, settings=short(claim_seconds=claim_seconds)).start()
+    node = Coordinator.connect(url, node="killed", settings=short(claim_seconds=claim_seconds)).start()
     never = threading.Event()
 
     def hang(release: Release) -> Any:

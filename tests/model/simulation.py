@@ -18,7 +18,8 @@ from coordinator.node.keeper import Keeper
 from coordinator.protocol import Call
 from coordinator.protocol.keys import Keys
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS
-from coordinator.wire.blocking import Channel, Connector
+from coordinator.wire.blocking import Channel
+from coordinator.wire.connector import Connector
 from tests.model.reference import need
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Process:
             "default",
             self.settings or self.sim.settings,
             LockMetrics.disabled(),
-            bootstrap=True,
+            ,
             predecessor_dead=self.dead_predecessor,
             version="model",
             now=self.now,

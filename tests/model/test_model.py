@@ -7,7 +7,6 @@ numbers stand in the messages); at the end everything that was owed must have be
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from tests.model.lock_table import Lock, LockTable
 from tests.model.reference import Reference, need
 from tests.model.simulation import Op, Process, Simulation
 from tests.model.snapshot import Snapshot, take
+from tests.rounds import chosen, rounds
 
 if TYPE_CHECKING:
     from coordinator.protocol import Reply
@@ -283,7 +283,7 @@ class Scope(RuleBasedStateMachine):
         node = self.one(self.acting(), number)
         granting = [op.client for op in node.ops if not op.over] + [grant.entry.client for grant in node.grants]
         granting += [grant.entry.client for process, grant, *_ in self.inserted if process is node]
-        if client in granting or node.node.memory.get(client) is None:
+        if client in granting or node.node.registry.get(client) is None:
             return
         for lock in self.table.of(client):
             if lock.home == node.owner:
@@ -638,23 +638,19 @@ def _fake() -> redis.Redis:
     return made
 
 
-def _examples(default: int) -> int:
-    return int(os.environ.get("MODEL_EXAMPLES", str(default)))
-
-
 def run(own: Callable[[], redis.Redis], product: Callable[[], redis.Redis], examples: int) -> None:
-    """Run the machine over servers to which these connect: the same examples each time, unless MODEL_RANDOM is set."""
-    machine = type("Machine", (Scope,), {"servers": (own, product)})
+    """Run the machine over servers to which these connect: so many examples, the same each time, or random ones."""
+    random = chosen.simulate
     run_state_machine_as_test(
-        machine,
+        type("Machine", (Scope,), {"servers": (own, product)}),
         settings=settings(
-            max_examples=examples,
-            stateful_step_count=int(os.environ.get("MODEL_STEPS", "60")),
+            max_examples=random or examples,
+            stateful_step_count=80 if random else 60,
             deadline=None,
             database=None,
-            derandomize=not os.environ.get("MODEL_RANDOM"),
+            derandomize=not random,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate] + [Phase.shrink] * bool(os.environ.get("MODEL_SHRINK")),
+            phases=[Phase.generate] + [Phase.shrink] * bool(random),
             report_multiple_bugs=False,
         ),
     )
@@ -662,7 +658,7 @@ def run(own: Callable[[], redis.Redis], product: Callable[[], redis.Redis], exam
 
 def test_the_model_on_fakeredis() -> None:
     """No order of events breaks a promise."""
-    run(_fake, _fake, _examples(100))
+    run(_fake, _fake, rounds(15, full=100))
 
 
 def test_the_model_on_a_real_server(admin_url: str, real_url: str) -> None:
@@ -670,5 +666,5 @@ def test_the_model_on_a_real_server(admin_url: str, real_url: str) -> None:
     run(
         lambda: redis.Redis.from_url(admin_url, protocol=2),
         lambda: redis.Redis.from_url(real_url, protocol=2),
-        _examples(20),
+        rounds(5, full=20),
     )

@@ -82,7 +82,7 @@ def test_a_renewal_that_does_not_extend_only_informs() -> None:
     """With extended=False the view is taken and the lease ends when it would have ended."""
     lease = joined()
     renew(lease, IN_FORCE, 12.0, 12.1, extended=False)
-    assert lease.state == IN_FORCE
+    assert lease.view == IN_FORCE
     assert not lease.is_valid(END)
 
 
@@ -90,7 +90,7 @@ def test_only_a_renewal_extends() -> None:
     """Replies of other scripts leave the lease as long as it was."""
     lease = joined()
     observe(lease, replace(NORMAL, revision=6), 12.0, 12.1)
-    assert lease.state.revision == 6
+    assert lease.view.revision == 6
     assert not lease.is_valid(END)
 
 
@@ -267,7 +267,7 @@ def test_an_older_reply_never_loosens() -> None:
     lease = joined(STARTED)
     observe(lease, NORMAL, 11.0, 11.1)
     renew(lease, NORMAL, 11.2, 11.3, extended=True)
-    assert lease.state == STARTED
+    assert lease.view == STARTED
     assert not allows(lease, Operation.NEW, 11.3)
 
 
@@ -277,14 +277,14 @@ def test_within_a_revision_the_later_request_wins() -> None:
     newer, older = replace(NORMAL, revision=6, cap_ms=2), replace(NORMAL, revision=6, cap_ms=1)
     observe(lease, newer, 12.0, 12.1)
     observe(lease, older, 11.0, 12.2)
-    assert lease.state == newer
+    assert lease.view == newer
 
 
 def test_another_dataset_is_not_a_view() -> None:
     """A reply of other data neither loosens nor tightens: the scripts answer that as lost data."""
     lease = joined(STARTED)
     observe(lease, replace(LIFTED, dataset="d2"), 11.0, 11.1)
-    assert lease.state == STARTED
+    assert lease.view == STARTED
 
 
 def test_a_reply_to_an_earlier_incarnation_is_not_a_view() -> None:
@@ -293,7 +293,7 @@ def test_a_reply_to_an_earlier_incarnation_is_not_a_view() -> None:
     lease.release(lease.tighten(), unknown=True)
     lease.observe(replace(lease.head(11.0), owner="n1:6"), LIFTED, 11.1)
     lease.renewed(replace(lease.head(11.0), owner="n1:6"), LIFTED, 11.1, extended=True)
-    assert lease.state == STARTED
+    assert lease.view == STARTED
     observe(lease, LIFTED, 10.4, 11.2)
     assert lease.remaining(SENT) == V
     assert not allows(lease, Operation.NEW, 11.2)
@@ -488,7 +488,7 @@ def test_revisions_never_decrease(arrivals: list[tuple[str, int, float, GraceSta
     lease = joined()
     newest_event = 0
     for at, (kind, revision, sent, name, in_force, closing) in enumerate(arrivals):
-        revision_before, acked_before, valid_before = lease.state.revision, lease.acked, lease.snapshot.valid_until
+        revision_before, acked_before, valid_before = lease.view.revision, lease.acked, lease.snapshot.valid_until
         told = replace(NORMAL, revision=revision, state=name, in_force=in_force, closing=closing)
         if kind == "event":
             lease.told(revision)
@@ -497,9 +497,9 @@ def test_revisions_never_decrease(arrivals: list[tuple[str, int, float, GraceSta
             observe(lease, told, sent, 20.0 + at)
         else:
             renew(lease, told, sent, 20.0 + at, extended=kind == "renewal")
-        assert lease.state.revision >= revision_before
-        assert lease.acked >= max(acked_before, lease.state.revision)
+        assert lease.view.revision >= revision_before
+        assert lease.acked >= max(acked_before, lease.view.revision)
         assert lease.snapshot.valid_until >= valid_before
-        if lease.state.revision < newest_event:
-            assert not lease.still_allows(Operation.NEW, OWNER, lease.state.epoch, SENT)
-            assert not lease.still_allows(Operation.RECLAIM, OWNER, lease.state.epoch, SENT)
+        if lease.view.revision < newest_event:
+            assert not lease.still_allows(Operation.NEW, OWNER, lease.view.epoch, SENT)
+            assert not lease.still_allows(Operation.RECLAIM, OWNER, lease.view.epoch, SENT)
