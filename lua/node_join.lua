@@ -51,10 +51,14 @@ end
 
 local empty = scope.view == ''
 if empty then
+  -- Above what nodes have said that they remember (scope_lost).
+  local before = redis.call('HMGET', KEYS[1], 'revision', 'epoch')
   scope.clock = math.max(scope.clock, scope.raw)
-  scope.dataset, scope.revision, scope.epoch, scope.active = fresh, 0, 0, false
+  scope.dataset, scope.active = fresh, false
+  scope.revision, scope.epoch = tonumber(before[1] or 0), tonumber(before[2] or 0)
   scope.in_force, scope.closing, scope.reclaim_until, scope.cap = 0, false, 0, 0
   redis.call('HSET', KEYS[1], 'schema', schema)
+  redis.call('HDEL', KEYS[1], 'revision', 'epoch')
   keep_view(scope)
 end
 read_view(scope)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from tests.world import Player
 
 
+OF_NO_MEMBER = {"node_join", "scope_init", "scope_lost"}
+"""Scripts that a node asks for before it is a member, or when it is one no more; and an operator."""
+
+
 def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
     """Return one call of each script, about this client, one of them to evict this owner."""
     node, raw = player.node, client.encode()
@@ -50,7 +54,7 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
         nodes.renew(key, head, 10**9),
         nodes.leave(key, head),
         nodes.evict(key, head, victim),
-        nodes.lost(key, head, "another", 1, node.settings),
+        nodes.lost(key, head, "another", 1, 1, node.settings),
         nodes.view(key, head, ("nfs",)),
         releases.claim(key, head, 100, 10_000, 0),
         releases.renew(key, head, [claim], 10_000),

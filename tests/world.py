@@ -6,6 +6,7 @@ import contextlib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -24,8 +25,9 @@ from coordinator import (
     Verdict,
 )
 from coordinator.api.driving import drive
+from coordinator.api.operations import Grace
 from coordinator.api.shared import good_clients, only
-from coordinator.node import Event, Flow, Grant, Node, Wait
+from coordinator.node import Event, Flow, Grant, Node, Sleep, Wait
 from coordinator.node.keeper import Keeper
 from coordinator.protocol import script
 from coordinator.protocol.call import OPERATOR, Head, nothing
@@ -265,15 +267,14 @@ class Player:
         if self.node.now() >= self.keeper._beat_at - 0.7:
             self.node.must_renew = True
 
-        def run(request: Any) -> Any:
+        def rest(request: Sleep | Wait) -> None:
             if isinstance(request, Wait):
                 raise _Idle
-            return self.send(request)
 
         self._busy = True
         try:
             with contextlib.suppress(_Idle):
-                drive(self._keeping, run, lambda _: None)
+                drive(self._keeping, self.send, rest)
         finally:
             self._busy = False
         self._keeping = self.keeper.run()
@@ -363,6 +364,16 @@ class Player:
             meanwhile()
             with contextlib.suppress(StaleEpoch):
                 return self.run(self.node.bring_roster(epoch, ids, bad, if_empty, "restored"))
+
+    @property
+    def grace(self) -> Grace:
+        """The period of the scope, as users of this node's coordinator have it."""
+        face: Any = SimpleNamespace(_node=self.node, _run=self.run, _call=lambda read: read())
+        return Grace(face)
+
+    def expected(self) -> list[str]:
+        """Read who may still reclaim, in order."""
+        return sorted(self.grace.expected_clients())
 
     def admit(self, client: str) -> Grant:
         """Ask to reclaim."""

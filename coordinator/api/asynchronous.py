@@ -14,9 +14,9 @@ from coordinator import errors
 from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
 from coordinator.api.driving import drive_async
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
-from coordinator.node import Grant, Sleep, Wait
+from coordinator.node import Sleep
 from coordinator.values import CLOSED, client_bytes
-from coordinator.wire import asynchronous as wire
+from coordinator.wire.asynchronous import AsyncChannel, AsyncEvents
 from coordinator.wire.connector import Connector, async_from_url
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import redis
 
     from coordinator.metrics.families import LockMetrics
-    from coordinator.node import Flow
+    from coordinator.node import Flow, Grant, Wait
     from coordinator.protocol.releases import Claim
     from coordinator.settings import Settings
 
@@ -58,6 +58,33 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
     return begun.result()
 
 
+class AsyncGranting:
+    """The context of one new lock: a class and not a generator, since it is entered for each lock."""
+
+    __slots__ = ("_client", "_coordinator", "_grant")
+
+    def __init__(self, coordinator: AsyncCoordinator, client: bytes) -> None:
+        """Nothing is asked before it is entered."""
+        self._coordinator = coordinator
+        self._client = client
+
+    async def __aenter__(self) -> Grant:
+        """Hold and check."""
+        node = self._coordinator._node  # noqa: SLF001  (a part of it)
+        grant = node.grant_at_once(self._client)
+        if grant is None:
+            grant = await self._coordinator._run(node.begin_grant(self._client))  # noqa: SLF001
+        self._grant = grant
+        return grant
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Confirm; take it back if the block raised."""
+        if kind is None:
+            self._grant.confirm()
+        else:
+            self._grant.undo()
+
+
 class AsyncCoordinator(Shared):
     """One node's share in the lock recovery of a scope. Belongs to one event loop; a context manager: join ... leave.
 
@@ -82,8 +109,8 @@ class AsyncCoordinator(Shared):
         self._woken = asyncio.Event()
         super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
         self._connector = Connector(redis, self._settings).checked(asynchronous=True)
-        self._channel: wire.AsyncChannel | None = None
-        self._channels: list[wire.AsyncChannel | wire.AsyncEvents] = []
+        self._channel: AsyncChannel | None = None
+        self._channels: list[AsyncChannel | AsyncEvents] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._callbacks: asyncio.Queue[Callable[[], Awaitable[None]] | None] = asyncio.Queue()
@@ -127,9 +154,9 @@ class AsyncCoordinator(Shared):
             return self
 
     async def _join(self) -> None:
-        heartbeat = wire.AsyncChannel(self._connector, self._settings)
-        events = wire.AsyncEvents(self._connector, self._node.keys, self._settings)
-        self._channel = wire.AsyncChannel(self._connector, self._settings)
+        heartbeat = AsyncChannel(self._connector, self._settings)
+        events = AsyncEvents(self._connector, self._node.keys, self._settings)
+        self._channel = AsyncChannel(self._connector, self._settings)
         self._channels = [self._channel, heartbeat]
         try:
             self._open()
@@ -165,9 +192,7 @@ class AsyncCoordinator(Shared):
             self._node.claims_releases = False
             if running := self._callbacks_under_way():
                 await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
-            assert self._channel is not None  # noqa: S101  (it was started)
-            leaving = self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS)
-            await drive_async(leaving, self._channel.run, self._rest)
+            await self._leave()
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -187,6 +212,12 @@ class AsyncCoordinator(Shared):
     async def _is_idle(self, idle: asyncio.Future[None]) -> None:
         self._idle.discard(idle)
         idle.cancel()
+
+    async def _leave(self) -> None:
+        """Tell Redis, until it answers or CLOSE_WAIT_SECONDS have passed; after an end only that data were lost."""
+        channel = self._channel
+        if channel is not None and (self._node.must_tell_loss or not self._node.lease.is_over):
+            await drive_async(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), channel.run, self._rest)
 
     async def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
@@ -215,20 +246,13 @@ class AsyncCoordinator(Shared):
 
     # -- grants -----------------------------------------------------------------------------------------------------
 
-    @contextlib.asynccontextmanager
-    async def granting(self, client: str | bytes) -> AsyncIterator[Grant]:
+    def granting(self, client: str | bytes) -> AsyncGranting:
         """Grant one new lock: hold, check, your insert in the block, confirm on leaving it.
 
         Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
         RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
         """
-        grant = await self.grants.begin(client)
-        try:
-            yield grant
-            grant.confirm()
-        except BaseException:
-            grant.undo()
-            raise
+        return AsyncGranting(self, client_bytes(client))
 
     @contextlib.asynccontextmanager
     async def reclaiming(self, client: str | bytes) -> AsyncIterator[Grant]:
@@ -310,12 +334,13 @@ class AsyncCoordinator(Shared):
     # -- drivers ------------------------------------------------------------------------------------------------------
 
     async def _run(self, flow: Flow[T]) -> T:
-        if self._channel is None or self._node.closed:
+        channel = self._channel
+        if channel is None or self._node.closed:
             raise errors.Closed(CLOSED)
-        return await drive_async(flow, self._channel.run, self._rest)
+        return await drive_async(flow, channel.run, self._rest)
 
-    def _rest(self, request: Sleep | Wait) -> Awaitable[object]:
-        """Do what a flow asks for beside its round trips: a sleep, or the keeper's wait."""
+    def _rest(self, request: Sleep | Wait) -> Awaitable[None]:
+        """Let the time of a sleep pass, or wait until the keeper is woken."""
         return asyncio.sleep(request.seconds) if isinstance(request, Sleep) else self._wait(request.until)
 
     async def _wait(self, until: float) -> None:
@@ -324,7 +349,7 @@ class AsyncCoordinator(Shared):
                 await self._woken.wait()
         self._woken.clear()
 
-    async def _keep(self, channel: wire.AsyncChannel) -> None:
+    async def _keep(self, channel: AsyncChannel) -> None:
         while True:
             try:
                 return await drive_async(self._keeper.run(), channel.run, self._rest)
@@ -332,7 +357,7 @@ class AsyncCoordinator(Shared):
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 await asyncio.sleep(self._settings.op_timeout_seconds)
 
-    async def _listen(self, events: wire.AsyncEvents) -> None:
+    async def _listen(self, events: AsyncEvents) -> None:
         after = self._node.last_event
         try:
             while True:

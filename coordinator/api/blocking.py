@@ -15,9 +15,9 @@ from coordinator import errors
 from coordinator.api.driving import drive
 from coordinator.api.operations import Clients, Grace, Grants
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
-from coordinator.node import Grant, Sleep
+from coordinator.node import Sleep
 from coordinator.values import CLOSED, client_bytes
-from coordinator.wire import blocking as wire
+from coordinator.wire.blocking import Channel, Events
 from coordinator.wire.connector import Connector, from_url
 
 if TYPE_CHECKING:
@@ -26,18 +26,16 @@ if TYPE_CHECKING:
     import redis
 
     from coordinator.metrics.families import LockMetrics
-    from coordinator.node import Flow, Wait
+    from coordinator.node import Flow, Grant, Wait
     from coordinator.protocol.releases import Claim
     from coordinator.settings import Settings
 
 T = TypeVar("T")
 RELEASE_WORKERS = 4
+_TURN_SECONDS = 0.001
+"""What is left of each sleep once the node is stopped: whoever waits for another call looks again, without spinning."""
 
 log = logging.getLogger("coordinator")
-
-
-def _sleep(rest: Any) -> None:
-    time.sleep(rest.seconds)
 
 
 class Granting:
@@ -92,9 +90,9 @@ class Coordinator(Shared):
         """Held for a moment, never while anything is waited for: nothing begins once the node is stopped."""
         super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
         self._connector = Connector(redis, self._settings).checked(asynchronous=False)
-        self._channel: wire.Channel | None = None
+        self._channel: Channel | None = None
         self._threads: list[threading.Thread] = []
-        self._channels: list[wire.Channel] = []
+        self._channels: list[Channel] = []
         self._workers = ThreadPoolExecutor(RELEASE_WORKERS, thread_name_prefix=f"release-{node}")
         self._running: dict[bytes, Future[None]] = {}
         self._own = threading.local()
@@ -135,9 +133,9 @@ class Coordinator(Shared):
             return self
 
     def _join(self) -> None:
-        heartbeat = wire.Channel(self._connector, self._settings)
-        events = wire.Events(self._connector, self._node.keys, self._settings)
-        channel = wire.Channel(self._connector, self._settings)
+        heartbeat = Channel(self._connector, self._settings)
+        events = Events(self._connector, self._node.keys, self._settings)
+        channel = Channel(self._connector, self._settings)
         threads = [
             threading.Thread(target=target, args=args, name=f"{name}-{self._node.name}", daemon=True)
             for name, target, args in (
@@ -148,7 +146,7 @@ class Coordinator(Shared):
         ]
         try:
             self._open()
-            drive(self._node.join(), heartbeat.run, lambda rest: self._stopped.wait(rest.seconds))
+            drive(self._node.join(), heartbeat.run, self._rest)
             with self._mutex:
                 self._refuse_if_stopped()
                 self._channel, self._channels, self._threads = channel, [channel, heartbeat], threads
@@ -176,7 +174,7 @@ class Coordinator(Shared):
             self._node.lease.stop_granting()
             self._node.claims_releases = False
             wait(self._callbacks_under_way(), timeout=CLOSE_WAIT_SECONDS)
-            self._leave(self._node.now() + CLOSE_WAIT_SECONDS)
+            self._leave()
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -193,9 +191,11 @@ class Coordinator(Shared):
                     self._callbacks.put(functools.partial(running[-1].set_result, None))
         return running
 
-    def _leave(self, until: float) -> None:
-        assert self._channel is not None  # noqa: S101  (it was started)
-        drive(self._node.leave(until), self._channel.run, _sleep)
+    def _leave(self) -> None:
+        """Tell Redis, until it answers or CLOSE_WAIT_SECONDS have passed; after an end only that data were lost."""
+        channel = self._channel
+        if channel is not None and (self._node.must_tell_loss or not self._node.lease.is_over):
+            drive(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), channel.run, self._rest)
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
@@ -309,26 +309,29 @@ class Coordinator(Shared):
     # -- drivers ------------------------------------------------------------------------------------------------------
 
     def _run(self, flow: Flow[T]) -> T:
-        if self._channel is None or self._node.closed:
+        channel = self._channel
+        if channel is None or self._node.closed:
             raise errors.Closed(CLOSED)
-        return drive(flow, self._channel.run, _sleep)
+        return drive(flow, channel.run, self._rest)
 
-    def _keep(self, channel: wire.Channel) -> None:
-        def rest(request: Sleep | Wait) -> None:
-            if isinstance(request, Sleep):
-                self._stopped.wait(request.seconds)
-                return
+    def _rest(self, request: Sleep | Wait) -> None:
+        """Let the time of a sleep pass, or wait until the keeper is woken. A node that was stopped sleeps no more."""
+        if isinstance(request, Sleep):
+            if self._stopped.wait(request.seconds):
+                time.sleep(_TURN_SECONDS)
+        else:
             self._woken.wait(max(0.0, request.until - self._node.now()))
             self._woken.clear()
 
+    def _keep(self, channel: Channel) -> None:
         while True:
             try:
-                return drive(self._keeper.run(), channel.run, rest)
+                return drive(self._keeper.run(), channel.run, self._rest)
             except Exception:
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 self._stopped.wait(self._settings.op_timeout_seconds)
 
-    def _listen(self, events: wire.Events) -> None:
+    def _listen(self, events: Events) -> None:
         after = self._node.last_event
         try:
             while not self._stopped.is_set():

@@ -90,7 +90,10 @@ class Clients(Turns):
             except NOT_DONE:
                 self.restore(old.values())
                 raise
-            # After anything else it is perhaps registered: it is served again when it registers again.
+            except BaseException:
+                for client in ids:  # perhaps registered: it is served again when it registers again
+                    self.was_kept(client)
+                raise
             return [
                 self._taken(item, answer, old.get(item.client)) for item, answer in zip(items, answers, strict=True)
             ]
@@ -130,8 +133,8 @@ class Clients(Turns):
             return answer
         if self.lease.is_over:
             return errors.Fenced(self.lease.why_not.value)
-        entry = old or Entry(item.client, 0, item.adapter, item.ttl_ms, lock_count=None if answer.holder else 0)
-        entry = renewed(entry, answer)
+        new = Entry(item.client, 0, item.adapter, item.ttl_ms, lock_count=None if answer.holder else 0)
+        entry = renewed(self.was_kept(item.client) or old or new, answer)
         entry.ttl_ms = item.ttl_ms
         self.wanted.pop(item.client, None)  # whoever asked for it before must ask again
         self.registry.put(entry)
@@ -173,7 +176,9 @@ class Clients(Turns):
                     raise
                 except BaseException:
                     for client, generation in pairs:  # perhaps; it is served again when it registers again
-                        entry = closed.get(client) or (self.registry.close(client, generation) if generation else None)
+                        entry = closed.get(client) or self.was_kept(client)
+                        if entry is None and generation:
+                            entry = self.registry.close(client, generation)
                         if entry is not None:
                             self.metrics.connection(entry.adapter, "disconnect")
                     raise
@@ -201,7 +206,8 @@ class Clients(Turns):
                 results.append(answer)
                 continue
             # An older one goes too: the reply to the registration that has ended was lost.
-            entry = closed.get(client) or self.registry.close(client, answer.generation)
+            kept = self.was_kept(client)
+            entry = closed.get(client) or kept or self.registry.close(client, answer.generation)
             if entry is not None:
                 self.metrics.connection(entry.adapter, "disconnect")
             if answer.token:
@@ -239,11 +245,16 @@ class Clients(Turns):
             closed = yield from self.close_settled([(client, 0)])
             try:
                 yield from self.ask(lambda head: clients.revoke(self.meta, head, client))
-            except errors.RegistrationRefused:
-                raise  # nothing of it is left: the entry stays closed
-            except NOT_DONE:
-                self.restore(closed.values())
+            except NOT_DONE as error:
+                if isinstance(error, errors.RegistrationRefused):
+                    self.was_kept(client)  # nothing of it is left: the entry stays closed
+                else:
+                    self.restore(closed.values())
                 raise
+            except BaseException:
+                self.was_kept(client)  # perhaps revoked: the entry stays closed
+                raise
+            self.was_kept(client)
             self.due_at(self.lease.clock_ms)
         finally:
             self.end_turns([client, ONE_AT_A_TIME])

@@ -138,6 +138,16 @@ class Life:
         reason = Reason.CLOSED if self.closed else self.lease.why_not
         raise unknown or refusal_of(reason)
 
+    def _once(self, call: Call[Any]) -> Flow[Reply]:
+        """Send a call of its life once, and count it; what the reply means is the caller's affair."""
+        try:
+            reply: Reply = yield call
+        except errors.CoordinatorError as error:
+            self._failed(call, error)
+            raise
+        self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _FAILURES.get(reply.status))
+        return reply
+
     def _failed(self, call: Call[Any], error: errors.CoordinatorError) -> None:
         self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _kind(error))
 
@@ -192,14 +202,12 @@ class Life:
                 predecessor_dead=self.predecessor_dead,
             )
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 if attempt == 2 * ATTEMPTS:
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 2)
                 continue
-            self.metrics.round_trip(call.script.name, self.now() - head.sent, _FAILURES.get(reply.status))
             break
         self._refuse_if_closed()
         if reply.status == "FENCED":
@@ -282,23 +290,28 @@ class Life:
         return self.ask(lambda head: nodes.evict(self.meta, head, owner))
 
     def leave(self, until: float) -> Flow[None]:
-        """Grant nothing more, then leave: rights become a planned failover at once. Asked until node time `until`."""
-        heads = self.lease.head
+        """Grant nothing more, then leave: rights become a planned failover at once. Asked until node time `until`.
+
+        When data were lost, that is told instead: nobody else may know.
+        """
         self.end(Reason.CLOSED)
-        while True:
-            call = nodes.leave(self.meta, heads(self.now()))
+        while not self.must_tell_loss:
+            call = nodes.leave(self.meta, self.lease.head(self.now()))
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 self.lease.give_up(call.head)
                 if self.now() >= until:
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 4)
                 continue
+            if reply.status == "DATA_LOST" and not self._was_forgotten(reply):
+                self.must_tell_loss = True
+                break
             if reply.status not in {"FENCED", "LATE"}:
                 call.result(reply)
             return
+        yield from self.tell_loss(until)
 
     def end(self, reason: Reason) -> None:
         """End this incarnation for good: nothing is granted, nothing is asked, its server is told once."""
@@ -332,15 +345,17 @@ class Life:
         whole = view.dataset == told.dataset and view.revision >= told.revision and view.epoch >= told.epoch
         return whole and self.now() - self.lease.renewed_at > self.settings.retention_seconds
 
-    def tell_loss(self) -> Flow[None]:
-        """Tell the scope that its data are not those that this node was told, until that is answered."""
+    def tell_loss(self, until: float = float("inf")) -> Flow[None]:
+        """Tell the scope that its data are not those that this node was told; asked until node time `until`."""
         dataset = secrets.token_hex(16)
         while self.must_tell_loss and not self.closed:
-            call = nodes.lost(self.meta, self.lease.head(self.now()), dataset, self.lease.clock_ms, self.settings)
+            head, clock_ms = self.lease.head(self.now()), self.lease.clock_ms
+            call = nodes.lost(self.meta, head, dataset, clock_ms, self.registry.newest, self.settings)
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
+                if self.now() >= until:
+                    raise
                 yield Sleep(self.settings.heartbeat_seconds)
                 continue
             log.error("%s told the scope that its data were lost: %s", self.lease.owner, call.result(reply).lower())

@@ -27,7 +27,7 @@ class Grant:
     It is open until it is confirmed or undone; until then its client cannot leave this node.
     """
 
-    __slots__ = ("_entry", "_is_open", "_node", "epoch", "generation", "operation", "owner")
+    __slots__ = ("_entry", "_is_open", "_is_undone", "_node", "epoch", "generation", "operation", "owner")
 
     def __init__(  # noqa: PLR0913  (what a check was made under)
         self, node: Locks, entry: Entry, owner: str, epoch: int, operation: Operation, *, is_open: bool = True
@@ -36,6 +36,7 @@ class Grant:
         self._node = node
         self._entry = entry
         self._is_open = is_open
+        self._is_undone = False
         self.owner = owner
         self.generation = entry.generation
         self.epoch = epoch
@@ -48,7 +49,8 @@ class Grant:
         """
         node, entry = self._node, self._entry
         if (
-            node.registry.get(entry.client) is entry
+            not self._is_undone
+            and node.registry.get(entry.client) is entry
             and node.lease.still_allows(self.operation, self.owner, self.epoch, node.now())
             and (self.operation is _NEW or entry.admitted == self.epoch)
         ):
@@ -62,6 +64,7 @@ class Grant:
 
     def undo(self) -> None:
         """Give it up: nothing was inserted, or it was taken out again. Idempotent, after a confirm too."""
+        self._is_undone = self._is_undone or self._is_open or self.operation is not _NEW
         self._settle(uncount=self.operation is _NEW)
         if self.operation is not _NEW:
             self._entry.admitted = 0
@@ -249,6 +252,7 @@ class Locks(Clients):
         """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
         entry = self.registry.get(client)
         if entry is None:
+            self.refuse_if_over()
             return 0
         self.registry.uncount(entry)
         if entry.is_left_over:

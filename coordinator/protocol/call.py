@@ -126,9 +126,13 @@ class Reply:
         except ValueError as error:
             raise _foreign(self.script.name, self.raw_view) from error
 
+    def status_of(self, word: Any) -> str:
+        """Return the status of one item; raise ContractBroken when the script has none of that name."""
+        return _status(self.script, word)
+
     def refused(self, word: bytes, data: Sequence[Any] = ()) -> errors.CoordinatorError | None:
         """Return the error that the status of one item means; None when it is no refusal."""
-        status = _status(self.script, word)
+        status = self.status_of(word)
         return refusal(status, self, data) if status in _REFUSALS else None
 
 

@@ -211,3 +211,21 @@ def test_07_refused_before_the_barrier_is_not_final(world: World) -> None:
     refused(n1, "a", BarrierPending, "has to wait")
     world.settle()
     n1.admit("a").confirm()
+
+
+def test_07_a_client_that_has_its_locks_here(world: World) -> None:
+    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    for active in (False, True):
+        if active:
+            n1.start("x")
+        before = world.dump()
+        with pytest.raises(ReclaimRefused, match="already"):
+            n1.admit("a")
+        assert world.dump() == before
+        rosters = world.dump(*ROSTERS)
+        assert n1.complete("a").repeated
+        assert world.dump(*ROSTERS) == rosters
+        assert n1.view_of("a").lock_count == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator import BarrierPending, ClientHeld, GraceState
+from coordinator import BarrierPending, ClientHeld, GraceActive, GraceState
 from coordinator.protocol import grace
 from tests.world import GRACE, Player, World, all_released
 
@@ -239,3 +239,49 @@ def test_13_no_more_owners_are_lost_into_one_epoch_than_a_script_can_go_through(
     assert evict() == ["EVICTED", "EVICTED"]
     assert world.redis.scard(world.key("lost")) == LOST_MAX
     assert last.run(last.node._evict(leaving.owner)) == "LATER"
+
+
+def test_11_what_was_locked_since_does_not_fall_with_an_older_forfeit(world: World) -> None:
+    """The right at the dead node is forfeited; what its client locked anew before the drain came is another right."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    old = n1.register("a")
+    n1.lock("a")
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.register("a")
+    n2.run(n2.node.end_grace("test"))
+    for node in (n2, n3):
+        node.listen()
+        node.run(node.node.renew())
+    n2.run(n2.node.advance())
+    assert n2.view().state is GraceState.NORMAL
+    n2.lock("a")  # before the drain of n1 has come
+    assert n3.register("a").holder
+    world.settle()
+    world.pass_time(2)
+    assert n3.view_of("a").holder
+    freed = [release for node in (n2, n3) for release in node.releases]
+    assert [(r.client_id, r.generation, r.reason) for r in freed] == [("a", old.generation, "forfeited")]
+
+
+def test_11_a_client_back_at_a_node_has_no_newer_right_than_before(world: World) -> None:
+    """From n1 to n2, which dies, and back: what it locked at n1 and n2 goes with n2's forfeit, once."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    there = n2.register("c")
+    n2.lock("c")
+    n2.crash()
+    world.pass_time(LAPSE)
+    back = n1.register("c")
+    assert (back.must_reclaim, back.lock_count) == (True, 0)
+    with pytest.raises(GraceActive):
+        n1.lock("c")
+    world.pass_time(GRACE + LAPSE)
+    assert n3.view().state is GraceState.NORMAL
+    assert [r for r in all_released(world) if r[0] == "c"] == [("c", "forfeited")]
+    (release,) = n1.releases + n3.releases
+    assert there.generation <= release.generation < back.generation
+    assert not n1.view_of("c").holder
+    n1.lock("c")
+    assert n1.view_of("c").holder

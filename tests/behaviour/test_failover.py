@@ -227,3 +227,22 @@ def test_19_a_joining_node_freezes_nobody_and_scopes_are_independent(world: Worl
     other.register("a")
     with pytest.raises(NoGrace):
         other.admit("a")
+
+
+def test_08_a_deferred_disconnect_whose_right_was_forfeited_waits_no_longer(world: World) -> None:
+    """It held locks at the dead node and missed the grace: they are freed after the lift, not before, once."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a", ttl=20)
+    n1.register("b", ttl=120)
+    for client in ("a", "b"):
+        n1.lock(client)
+        n1.unregister(client)
+    n1.crash()
+    world.pass_time(LAPSE + GRACE - 1)
+    assert n2.view().in_force
+    assert n2.released() == [], "a's TTL is over, but it may reclaim"
+    world.pass_time(2)
+    assert n2.view().state is GraceState.NORMAL
+    assert sorted(n2.released()) == [("a", "forfeited"), ("b", "forfeited")]
+    world.pass_time(120)
+    assert len(n2.released()) == 2

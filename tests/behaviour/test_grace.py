@@ -7,9 +7,21 @@ from typing import Any
 
 import pytest
 
-from coordinator import BarrierPending, GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
+from coordinator import (
+    BarrierPending,
+    ClientHeld,
+    GraceState,
+    NoGrace,
+    Operation,
+    ReclaimRefused,
+    StaleEpoch,
+    StaleGrant,
+)
 from coordinator.protocol import nodes
+from coordinator.protocol.call import OPERATOR, Head
 from tests.world import GRACE, World
+
+LEASE_AND_MARGIN = 8.5
 
 LOCKS = 10
 
@@ -332,3 +344,91 @@ def test_07_a_completion_in_a_normal_scope_refuses_nobody_else(world: World) -> 
     assert n1.check().allowed
     with pytest.raises(StopIteration):
         flow.send(n1.send(request))
+
+
+def test_03_cold_start_of_what_was_not_initialized_is_a_full_grace(world: World) -> None:
+    """A scope without data waits L + M, since its data may have been lost, and then the whole period."""
+    n1 = world.node("n1", new=False)
+    assert not n1.check(Operation.NEW).allowed
+    n1.register("a")
+    world.pass_time(LEASE_AND_MARGIN - 0.5)
+    assert not n1.view().in_force
+    world.pass_time(1)
+    assert n1.view().in_force
+    with pytest.raises(ReclaimRefused):
+        n1.admit("a")
+    world.pass_time(GRACE - 1)
+    assert n1.view().state is GraceState.ACTIVE
+    world.pass_time(2)
+    assert n1.check(Operation.NEW).allowed
+    assert [(p.epoch, p.expected) for p in n1.periods] == [(1, 0)]
+
+
+def test_06_a_repeated_join_changes_nothing(world: World) -> None:
+    """A join whose reply was lost is repeated inside a period: lease and ack stay, and its barrier waits for it."""
+    n1 = world.node("n1")
+
+    def join() -> nodes.Joined:
+        call = nodes.join(
+            n1.node.meta, Head(OPERATOR, 0.0), "n2", "boot", "d", world.settings, "v", predecessor_dead=False
+        )
+        return call.parse(world.run(call))
+
+    first = join()
+    n1.start("a")
+    world.jump(1)
+    before = world.dump()
+    again = join()
+    assert world.dump() == before
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.incarnation == first.incarnation
+    assert n1.view().waiting_for == (f"n2:{first.incarnation}",)
+
+
+def test_06_a_client_that_is_reclaiming_is_not_taken_before_its_node_has_closed_it(world: World) -> None:
+    """n2 may be inserting its locks under the admission: n3 is told `held` until n2's insert was undone."""
+    n2, n3 = world.node("n2"), world.node("n3")
+    n2.start("a", "b")
+    world.settle()
+    n2.register("a")
+    grant = n2.admit("a")
+    with pytest.raises(ClientHeld) as caught:
+        n3.register("a")
+    assert caught.value.home == n2.owner
+    with pytest.raises(StaleGrant):
+        grant.confirm()
+    world.settle()
+    assert n3.register("a").must_reclaim
+    assert not n3.reclaim("a").repeated
+    assert n3.view().waiting_for == ("b",)
+
+
+def test_04_a_client_that_disconnects_has_not_given_up_its_right(world: World) -> None:
+    """Admitted, gone with a TTL of 0, and back: it is waited for until the period ends, and reclaims."""
+    n1 = world.node("n1")
+    n1.start("a", "b")
+    n1.register("a")
+    n1.register("b")
+    n1.admit("a")
+    assert n1.unregister("a").due_in_seconds > GRACE
+    outcome = n1.complete("b")
+    assert (outcome.remaining, outcome.closing) == (1, False)
+    world.pass_time(GRACE / 2)
+    assert n1.released() == []
+    assert n1.register("a").must_reclaim
+    assert n1.reclaim("a").lifted
+
+
+def test_04_an_admission_that_is_open_does_not_hold_up_the_lift(world: World) -> None:
+    """Its client was revoked: the last completion lifts in its own call, and the insert that was open must go."""
+    n1 = world.node("n1")
+    n1.start("a", "b")
+    n1.register("a")
+    grant = n1.admit("a")
+    n1.run(n1.node.revoke(b"a"))
+    outcome = n1.reclaim("b")
+    assert (outcome.remaining, outcome.lifted) == (0, True)
+    with pytest.raises(StaleGrant):
+        grant.confirm()
+    world.settle()
+    assert n1.released() == [("a", "revoked")]

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from coordinator.api.shared import only
 from coordinator.embedded import Server
 from coordinator.protocol import clients, grace, nodes, releases, script
-from coordinator.protocol.call import BATCH_MAX
+from coordinator.protocol.call import BATCH_MAX, CHANGE_MAX
 from tests import acl
 from tests.held import Held
 from tests.keyspace import leaks
+from tests.orders import LAPSE, in_time
 from tests.population import register, register_holders
-from tests.world import World
+from tests.world import World, all_released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from tests.world import Player
 
 FEW, MANY, MOVING = 100, 20_000, 50
-LAPSE = 9.5
 BATCHES = 15
 ROUND_TRIP = 0.35
 """Seconds; so that all batches take longer than a lease is valid, and less than a claim."""
@@ -199,3 +200,45 @@ def test_34_the_clients_of_a_dead_node_do_not_flood_the_events(world: World) -> 
     kinds = Counter(world.events())
     assert kinds["moved"] == 1
     assert kinds["evicted"] == 1
+
+
+def test_45_many_move_from_a_live_node_in_batches_while_heartbeats_go_on(world: World) -> None:
+    """Each round trip takes time; no lease lapses, each client is taken once, and places are exact at every moment."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    ids = [b"client-%d" % i for i in range(1_000)]
+    register_holders(n1.node, n1.run, ids)
+    for client in ids:
+        entry = n1.node.registry.get(client)
+        assert entry is not None
+        entry.holder, entry.lock_count = True, 1
+    left: list[float] = []
+
+    def slowly(player: Player) -> Callable[[Call[Any]], Any]:
+        send = player.send
+
+        def sent(call: Call[Any]) -> Any:
+            reply = send(call)
+            world.jump(0.01)
+            left.append(min(node.node.lease.remaining(world.time) for node in world.nodes))
+            return reply
+
+        return sent
+
+    for node in world.nodes:
+        node.send = slowly(node)  # type: ignore[assignment,method-assign]
+    for first in range(0, len(ids), CHANGE_MAX):
+        to = (n2, n3)[first // CHANGE_MAX % 2]
+        items = [to.node.registering(client, "nfs", "", 0.0, None, None) for client in ids[first : first + CHANGE_MAX]]
+        answers: list[Any] = in_time(to, to.node.register(items))
+        for answer in answers:
+            assert only([answer]).holder
+        assert world.redis.scard(world.key("adapter", "nfs")) == len(ids)
+        assert len(world.rights()) == len(ids)
+        world.settle(1)
+    world.settle()
+    assert min(left) > world.settings.heartbeat_seconds
+    assert Counter(owner for owner, _ in world.rights().values()) == {n2.owner: 500, n3.owner: 500}
+    assert Counter(move.client_id for move in n1.moves) == Counter(client.decode() for client in ids)
+    assert n1.node.registry.counts() == {"nfs": 0}
+    assert not world.redis.exists(world.key("clients", n1.owner), world.key("wanted", n1.owner), world.key("due"))
+    assert list(all_released(world)) == []

@@ -27,6 +27,7 @@ from coordinator.wire.blocking import Channel
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
+    from coordinator.node import Flow
     from coordinator.protocol import Call, Reply
 
 BOUND = 20.0
@@ -55,6 +56,7 @@ def test_a_round_trip_is_timed_and_its_failure_counted_once(
         ("scope_view", n1.node.grace_view, 1 if error is ContractBroken else 3),
         ("node_join", n1.node.join, 1 if error is ContractBroken else 6),
         ("node_leave", lambda: n1.node.leave(world.time), 1),
+        ("scope_lost", lambda: _telling(n1), 1),
     ):
         calls, seconds, failures = _round_trips(n1, script, kind)
         with pytest.raises(error):
@@ -62,6 +64,11 @@ def test_a_round_trip_is_timed_and_its_failure_counted_once(
         assert _round_trips(n1, script, kind) == pytest.approx(
             (calls + attempts, seconds + attempts * 0.03, failures + attempts)
         )
+
+
+def _telling(player: Player) -> Flow[None]:
+    player.node.must_tell_loss = True
+    return player.node.tell_loss(player.world.time)
 
 
 def _round_trips(player: Player, script: str, kind: str) -> tuple[float, float, float]:
@@ -85,8 +92,15 @@ def test_an_answer_is_a_round_trip_without_a_failure(world: World) -> None:
     with pytest.raises(errors.StaleEpoch):
         n1.run(n1.node.end_grace("test", 9))
     assert _round_trips(n1, "node_renew", "unavailable")[0] == before + 1
-    for script in ("client_register", "grace_start", "grace_end"):
-        assert _round_trips(n1, script, "unavailable")[0] == 1
+    n1.run(n1.node.leave(world.time))
+    for script, count in (
+        ("node_join", 1),
+        ("client_register", 1),
+        ("grace_start", 2),  # opens the roster, brings it
+        ("grace_end", 1),
+        ("node_leave", 1),
+    ):
+        assert _round_trips(n1, script, "unavailable")[0] == count
     for kind in ("unavailable", "outcome_unknown", "contract_broken", "data_lost"):
         assert n1.metric("coordinator_redis_errors_total", kind=kind) == 0
 
@@ -224,9 +238,9 @@ def test_a_scrape_makes_no_round_trip_and_waits_for_no_lock(world: World, monkey
     sent: list[object] = []
     monkeypatch.setattr(Channel, "run", lambda *command: sent.append(command))
     mutex = type(threading.Lock())
-    parts = (n1.node, n1.node.lease, n1.node.registry, n1.metrics, n1.node.metrics)
+    parts = (n1.node, n1.node.lease, n1.node.registry, n1.metrics)
     locks = [lock for part in parts for lock in vars(part).values() if isinstance(lock, mutex)]
-    assert len(locks) == 5
+    assert len(locks) == len(parts)
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     with contextlib.ExitStack() as held:
         for lock in locks:

@@ -76,3 +76,15 @@ def test_14_a_member_is_given_the_lease_that_is_its_own(world: World) -> None:
     assert n2.view().epoch == 0
     world.pass_time(2)
     assert n2.view().in_force
+
+
+def test_14_a_member_of_a_long_lease_bounds_the_start_of_everybodys_period(world: World) -> None:
+    """The cap leaves room for 2L + M of the slowest member, and then for twice the grace of who died."""
+    n1, n2, n3 = node(world, "n1", grace=20), node(world, "n2"), node(world, "n3", lease=30, validity=28)
+    holder(n1, "a")
+    n3.alive = False
+    n1.leave()
+    view = n2.node.lease.view if n2.view().epoch == 1 else None
+    assert view is not None
+    started = int(world.redis.hget(world.key("grace"), "started") or 0)
+    assert view.cap_ms - started == 2 * 30_000 + 2500 + 2 * 20_000

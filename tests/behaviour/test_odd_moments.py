@@ -22,20 +22,18 @@ from coordinator import (
     CoordinatorError,
     GracePeriod,
     Operation,
-    OutcomeUnknown,
     errors,
     initialize,
 )
 from coordinator.api import blocking as sync
 from coordinator.api.driving import drive
-from coordinator.node import Sleep
 from coordinator.protocol import Call
 from tests import acl
-from tests.behaviour.test_keeper import BOUND, clear, short
 from tests.held import Held
+from tests.nodes import BOUND, clear, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
 
     from coordinator.node import Flow
     from tests.world import Player, World

@@ -142,7 +142,7 @@ def test_24_a_worker_that_only_takes_long_keeps_its_claim(world: World) -> None:
 
 def test_24_a_claim_that_somebody_else_has_now_is_not_renewed(world: World) -> None:
     """A worker stalls until its claim ran out and another node has it: it is told, gives up, and postpones nothing."""
-    world.settings = replace(world.settings, claim_seconds=3.5)
+    world.settings = replace(world.settings, claim_seconds=3.6)
     n1, n2 = world.node("n1"), world.node("n2")
     old = claimed_elsewhere(n1, n2)
     n1.callback, n1.node.claims_releases, n2.alive = False, True, False

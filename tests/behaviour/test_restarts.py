@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import ClientHeld, CoordinatorError, Fenced, GraceState, StaleGrant
+from coordinator import ClientHeld, CoordinatorError, Fenced, GraceState, Reason, StaleGrant
 from tests.every_call import every_call
 
 if TYPE_CHECKING:
@@ -165,5 +165,30 @@ def test_17_the_older_process_does_not_rejoin(world: World, monkeypatch: pytest.
     _, view = n2.run(n2.node.scope_view())
     assert {member.owner for member in view.members} == {owner, n2.owner}
     assert not new.over
+    assert old.releases == []
+    refused_in_everything(world, old, "a", n2.owner)
+
+
+@pytest.mark.parametrize("told_by", ["its keeper", "a call"])
+def test_17_the_older_process_does_not_come_back(world: World, monkeypatch: pytest.MonkeyPatch, told_by: str) -> None:
+    """Its keeper ends: nothing is sent any more, however long it lives on; the newer one stays what it is."""
+    old, n2, new = two_lives(world)
+    lives = world.redis.hget(world.key("meta"), "incarnation")
+    first, owner = old.owner, new.owner
+    old.alive = True
+    if told_by == "a call":
+        with pytest.raises(Fenced):
+            old.view()
+    else:
+        world.pass_time(1)
+    sent: list[Call[Any]] = []
+    monkeypatch.setattr(old, "send", sent.append)
+    world.pass_time(2 * LAPSE)
+    assert sent == []
+    assert (old.ended, old.check().reason, old.owner) == (["superseded"], Reason.SUPERSEDED, first)
+    assert world.redis.hget(world.key("meta"), "incarnation") == lives
+    _, view = n2.run(n2.node.scope_view())
+    assert {member.owner for member in view.members} == {owner, n2.owner}
+    assert not new.node.lease.is_over
     assert old.releases == []
     refused_in_everything(world, old, "a", n2.owner)

@@ -103,7 +103,7 @@ FIRSTS = (
     "keep_clock(scope)",
     "generations(scope",
     "redis.call('HSET', KEYS[1], 'schema'",
-    "redis.call('HSET', KEYS[1], 'before'",
+    "if newest > tonumber(scope.generation) then redis.call('HSET'",
 )
 """What a script that writes does first."""
 
