@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from coordinator import Coordinator, Settings
+from coordinator import Coordinator, Settings, initialize
 from coordinator.embedded import Server
 from tests import acl
 from tests.fault.child import Child
@@ -45,8 +45,10 @@ def admin(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def url(server: Server) -> str:
-    """Give the nodes' URL."""
-    return acl.login(server.url, acl.USER, acl.PASSWORD)
+    """Give the nodes' URL, of a new installation."""
+    made = acl.login(server.url, acl.USER, acl.PASSWORD)
+    initialize(made)
+    return made
 
 
 @pytest.fixture

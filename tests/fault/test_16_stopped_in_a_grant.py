@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import queue
 import threading
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -14,12 +15,14 @@ from coordinator.protocol.keys import Keys
 from tests.fault.child import BOUND, hear, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     import redis
 
     from tests.fault.child import Child
+
+KEYS = Keys("dittofs", "default")
 
 
 class HeldBack:
@@ -30,15 +33,11 @@ class HeldBack:
 
     def __init__(self, node: Coordinator) -> None:
         """Take hold of what the keeper and the thread that listens do next."""
-        self.may_learn, self.fenced, self.may_rejoin, self.rejoined = (threading.Event() for _ in range(4))
+        self.may_learn = threading.Event()
         self._core = node._node
-        self._join = self._core.join
         for method in ("renew", "hear"):
-            self._replace(method, self._while_lapsed(getattr(self._core, method)))
-        self._replace("join", self._rejoin)
-
-    def _replace(self, method: str, function: Callable[..., Any]) -> None:
-        mock.patch.object(self._core, method, function).start()
+            held_back = self._while_lapsed(getattr(self._core, method))
+            mock.patch.object(self._core, method, held_back).start()
 
     def _while_lapsed(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def held_back(*arguments: Any) -> Any:
@@ -47,12 +46,6 @@ class HeldBack:
             return original(*arguments)
 
         return held_back
-
-    def _rejoin(self) -> Iterator[Any]:
-        self.fenced.set()
-        assert self.may_rejoin.wait(BOUND)
-        yield from self._join()
-        self.rejoined.set()
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -65,6 +58,8 @@ def refusal(act: Callable[[], object]) -> str:
 def stopped(pipe: Connection, url: str) -> None:
     """Be the node that is stopped while it grants a lock to `second`; `first` has one, `idle` none."""
     node = Coordinator.connect(url, node="stopped", settings=short()).start()
+    ended: queue.Queue[str] = queue.Queue()
+    node.on_ended(ended.put)
     for client in ("first", "second", "idle"):
         node.clients.register(client, adapter="nfs")
     with node.granting("first"):
@@ -79,20 +74,26 @@ def stopped(pipe: Connection, url: str) -> None:
         pipe.send("StaleGrant")
     pipe.send(refusal(lambda: node.clients.touch("first")))
     threads.may_learn.set()
-    assert threads.fenced.wait(BOUND)
-    pipe.send(refusal(lambda: node.clients.touch("first")))
-    threads.may_rejoin.set()
-    assert threads.rejoined.wait(BOUND)
-    pipe.send(node.owner)
+    pipe.send(ended.get(timeout=BOUND))
     for client in ("first", "second", "idle"):
         pipe.send(refusal(functools.partial(node.clients.increment_lock_count, client)))
+    pipe.send(refusal(lambda: node.grace.check(Operation.NEW).raise_for_refusal()))
+    keeper = [thread for thread in threading.enumerate() if thread.name == "keeper-stopped"]
+    for thread in keeper:
+        thread.join(BOUND)
+    pipe.send([thread.is_alive() for thread in keeper])
+    assert hear(pipe) == "start a new one"
+    node.close()
+    pipe.send(ended.qsize())
+    again = Coordinator.connect(url, node="stopped", settings=short()).start()
+    pipe.send(again.owner)
     hear(pipe)
 
 
 def test_16_a_grant_that_was_stopped_for_longer_than_the_lease_is_not_confirmed(
     spawn: Callable[..., Child], join: Callable[..., Coordinator], admin: redis.Redis
 ) -> None:
-    """Evicted while it was stopped, it confirms nothing over what others were granted, is told, and rejoins empty.
+    """Evicted while it was stopped, it confirms nothing over what others were granted, is told once, and stays out.
 
     The lock table here tests no conflicts: what keeps two confirmed locks off one range is the confirm alone.
     """
@@ -105,7 +106,7 @@ def test_16_a_grant_that_was_stopped_for_longer_than_the_lease_is_not_confirmed(
     assert other.grace.wait_in_force(BOUND)
     assert not other.grace.check(Operation.NEW).allowed
     for client in ("first", "second"):
-        other.clients.register(client, adapter="nfs")
+        assert other.clients.register(client, adapter="nfs").must_reclaim
     with other.reclaiming("first") as grant:
         table["range 1"] = [("first", grant.owner)]
     other.grace.complete_reclaim("second")  # it never got its lock: nothing to reclaim
@@ -122,15 +123,18 @@ def test_16_a_grant_that_was_stopped_for_longer_than_the_lease_is_not_confirmed(
     assert table == {"range 1": [("first", other.owner)], "range 2": [("third", other.owner)]}
     assert outcome == "StaleGrant"
     assert child.hear() == "LeaseLapsed", "it was told nothing yet: its own clock says so"
-    assert child.hear() == "Fenced evicted"
+    assert child.hear() == "evicted", "what on_ended was told"
+    assert {child.hear() for _ in ("first", "second", "idle", "check")} == {"Fenced evicted"}
 
+    assert child.hear() == [False], "its keeper has ended: nothing joins anew by itself"
+    assert admin.zrange(KEYS.key("members"), 0, -1) == [other.owner.encode()]
+    child.pipe.send("start a new one")
+    assert child.hear() == 0, "told once"
     after = child.hear()
     (name, old), (same, new) = before.split(":"), after.split(":")
     assert (name, int(new) > int(old)) == (same, True)
-    assert {child.hear() for _ in ("first", "second", "idle")} == {"RegistrationRefused unknown"}
-    keys = Keys("dittofs", "default")
-    assert not admin.exists(keys.key("clients", after.encode()), keys.key("holders", after.encode()))
-    assert admin.zscore(keys.key("members"), after)
+    assert not admin.exists(KEYS.key("clients", after.encode()), KEYS.key("holders", after.encode()))
+    assert admin.zscore(KEYS.key("members"), after)
     for client in ("first", "second", "third"):
         registration = other.clients.get(client)
         assert registration is not None
