@@ -152,7 +152,7 @@ class Scope:
             word = (state or b"live").decode()
             if client not in places.get(adapter, ()):
                 yield f"client:{client!r} has no place of {adapter!r}"
-            covered = client in releases and int(releases[client].split(b" ")[0]) >= int(generation)
+            covered = client in releases and _upto(releases[client]) >= int(generation)
             if not covered and client not in sets.get(owner, ()):
                 yield f"client:{client!r} ({word}) is neither a client of {owner!r} nor due"
             if client not in releases and word not in {"live", "yielded"} and owner not in gone:
@@ -164,3 +164,9 @@ class Scope:
             for suffix, members in self.derived(kind):
                 for client in members - records.keys() - releases.keys():
                     yield f"{kind}:{suffix!r} has {client!r}, which has no record and is not due"
+
+
+def _upto(entry: bytes) -> int:
+    """Return up to which generation a release frees, with what is to follow it while it is claimed."""
+    upto, _, _, _, more = entry.split(b" ")
+    return max(int(upto), int(more.partition(b":")[0]) if b":" in more else 0)

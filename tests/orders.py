@@ -12,7 +12,7 @@ from coordinator.api.driving import drive
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordinator.node import Flow, Grant, Sleep, Wait
+    from coordinator.node import Flow, Grant
     from coordinator.protocol import Call
     from tests.world import Player, World
 
@@ -50,8 +50,8 @@ def confirms(grant: Grant) -> bool:
 # -- flows ------------------------------------------------------------------------------------------------------------
 
 
-def run_flow(flow: Flow[Any], send: Callable[[Any], Any], sleep: Callable[[float], object] = lambda _: None) -> Any:
-    """Run a flow: its round trips by `send`, its sleeps by `sleep`, which is given the seconds."""
+def run_flow(flow: Flow[Any], send: Callable[[Any], Any], sleep: Callable[[Any], object] = lambda _: None) -> Any:
+    """Run a flow: its round trips by `send`, its sleeps by `sleep`, which is given the request."""
     return drive(flow, send, sleep)
 
 
@@ -84,7 +84,7 @@ def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
 def in_time(player: Player, flow: Flow[Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
     """Run a flow whose sleeps take time, in which the other nodes beat and `meanwhile` happens."""
 
-    def sleep(rest: Sleep | Wait) -> None:
+    def sleep(rest: Any) -> None:
         player.world.jump(rest.seconds)
         meanwhile()
         player._pause(rest)
@@ -152,7 +152,7 @@ def given_up(world: World, flow: Flow[Any]) -> Call[Any]:
         message = "no reply came"
         raise OutcomeUnknown(message)
 
-    def sleep(rest: Sleep | Wait) -> None:
+    def sleep(rest: Any) -> None:
         world.time += rest.seconds
 
     with pytest.raises(OutcomeUnknown):

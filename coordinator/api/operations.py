@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
-from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering
+from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering, wait_or_skip
 from coordinator.node import Grant
 from coordinator.protocol.call import BATCH_MAX
 from coordinator.protocol.grace import FIRST_PAGE
@@ -64,8 +64,9 @@ class Grace:
         Started here already: the new ids are added. Two round trips, and one per 200 ids.
         Raises BarrierPending(retry_after) while the present period is closing (RFC 8881, 8.4.2).
         """
+        wait_or_skip(if_empty)
         if not callable(expected):
-            each("expected", expected)
+            expected = each("expected", expected)
         for _ in range(_STARTS):
             epoch = self._run(self._node.open_roster(if_empty, reason))
             given = self._call(expected) if callable(expected) else expected

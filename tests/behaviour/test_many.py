@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tests.world import Player
 
 FEW, MANY, MOVING = 100, 20_000, 50
-LAPSE = 9.5
 BATCHES = 15
 ROUND_TRIP = 0.35
 """Seconds; so that all batches take longer than a lease is valid, and less than a claim."""

@@ -26,8 +26,9 @@ def users(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_binary: str, users: Path) -> Iterator[Server]:
-    """Give a server that has on disk what it answered; afterwards nothing may be left over."""
+    """Give a server, of a new installation, that has on disk what it answered; afterwards nothing may be left over."""
     with Server(server_binary, arguments=("--appendfsync", "always", "--aclfile", str(users))) as started:
+        initialize(acl.login(started.url, acl.USER, acl.PASSWORD))
         yield started
         client = redis.Redis.from_url(started.url, protocol=2)
         left_over = leaks(client, Settings().namespace)
@@ -45,10 +46,8 @@ def admin(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def url(server: Server) -> str:
-    """Give the nodes' URL, of a new installation."""
-    made = acl.login(server.url, acl.USER, acl.PASSWORD)
-    initialize(made)
-    return made
+    """Give the nodes' URL."""
+    return acl.login(server.url, acl.USER, acl.PASSWORD)
 
 
 @pytest.fixture
