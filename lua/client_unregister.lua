@@ -17,6 +17,7 @@
 --- @include registration
 --- @include rights
 --- @include release
+--- @include view
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST, GROUP = 4, 2
 

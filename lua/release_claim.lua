@@ -17,6 +17,7 @@
 --- @include rights
 --- @include release
 --- @include waiting_home
+--- @include view
 local PAGE, PAGES_MAX = 200, 3
 local limit, claim_ms, prefer = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
