@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator import GracePeriod, LockMetrics, Move, Settings, errors
-from coordinator.node import Grant, Node, Sleep
+from coordinator.node import Event, Grant, Node, Sleep
 from coordinator.node.keeper import Keeper
 from coordinator.protocol import Call
+from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
+from coordinator.protocol.nodes import initialize
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS
-from coordinator.wire.blocking import Channel, Connector
-from tests.model.reference import need
+from coordinator.wire.blocking import Channel, Connector, events_of
+from tests.model.snapshot import copy, put_back
 
 if TYPE_CHECKING:
     import redis
@@ -29,11 +31,15 @@ if TYPE_CHECKING:
 
 FAR_AHEAD = 10**15
 """A last `raw` from which the machine's clock seems to go backwards: the scope clock moves only when it is told to."""
-EPOCH_MS = 10**12
+READ = "return redis.call('XRANGE', KEYS[1], ARGV[1], '+')"
+EPOCH_MS = 2 * 10**12
+"""The scope clock at the beginning: later than any real one, which a scope without data begins with."""
 TICK = 0.5
 START = 1000.0
 """Node time at the beginning."""
-STEPS_MAX = 400
+PATIENCE = 0.17
+"""How long settle lets those wait who sleep for a few ms, to ask again then."""
+STEPS_MAX = 600
 """Requests after which a simulation that does not come to rest is at fault."""
 
 
@@ -54,27 +60,36 @@ class Op:
     request: Any = None
     ready_at: float = 0.0
     """Node time at which a Sleep or Wait is over."""
+    slept_until: float = 0.0
+    """Node time at which the last Sleep was over: who polls does so on time, however long a tick is."""
     reply: Reply | errors.CoordinatorError | None = None
     """Executed, not delivered yet."""
     over: bool = False
-    client: bytes = b""
-    """Whose lock it is about, if it is about one."""
+    failed: Callable[[errors.CoordinatorError], None] = lambda _: None
 
     def advance(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Let the flow go on to its next request."""
+        """Let the flow go on to its next request; sleeps that follow each other and are over are one step."""
         self.reply = None
-        try:
-            self.request = self.flow.send(value) if error is None else self.flow.throw(error)
-        except StopIteration as stop:
-            self.over, self.request = True, None
-            self.done(stop.value)
-        except errors.CoordinatorError:
-            self.over, self.request = True, None
-        else:
-            if isinstance(self.request, Sleep):
-                self.ready_at = self.process.now() + self.request.seconds
-            elif not isinstance(self.request, Call):
-                self.ready_at = self.request.until
+        while True:
+            try:
+                self.request = self.flow.send(value) if error is None else self.flow.throw(error)
+            except StopIteration as stop:
+                self.over, self.request = True, None
+                self.done(stop.value)
+                return
+            except errors.CoordinatorError as caught:
+                self.over, self.request = True, None
+                self.failed(caught)
+                return
+            value = error = None
+            if not isinstance(self.request, Sleep):
+                self.slept_until = 0.0
+                self.ready_at = getattr(self.request, "until", 0.0)
+                return
+            self.ready_at = (self.slept_until or self.process.now()) + self.request.seconds
+            self.slept_until = self.ready_at
+            if self.process.now() < self.ready_at:
+                return
 
     @property
     def is_call(self) -> bool:
@@ -99,6 +114,7 @@ class Process:
     grants: list[Grant] = field(default_factory=list)
     periods: list[GracePeriod] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
     woken: bool = False
     started: bool = False
 
@@ -109,7 +125,6 @@ class Process:
             "default",
             self.settings or self.sim.settings,
             LockMetrics.disabled(),
-            bootstrap=True,
             predecessor_dead=self.dead_predecessor,
             version="model",
             now=self.now,
@@ -120,9 +135,13 @@ class Process:
         self.node.on_claims = self._took
         self.node.on_period = self.periods.append
         self.node.on_move = self.moves.append
+        self.node.on_ended = self.ends.append
         self.keeper = Keeper(self.node)
         self.cursor = "0-0"
-        self.begin(self.node.join(), self._joined)
+        self.begin(self.node.join(), self._joined, self._not_joined)
+
+    def _not_joined(self, _: errors.CoordinatorError) -> None:
+        self.alive = False
 
     def _joined(self, _: None) -> None:
         self.started = True
@@ -149,22 +168,26 @@ class Process:
         """Tell whether it is neither dead nor stopped."""
         return self.alive and not self.paused
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether this incarnation has ended: its server is about to start anew."""
+        return self.node.lease.is_over
+
     def begin(
-        self, flow: Generator[Any, Any, Any], done: Callable[[Any], None] = lambda _: None, client: bytes = b""
+        self,
+        flow: Generator[Any, Any, Any],
+        done: Callable[[Any], None] = lambda _: None,
+        failed: Callable[[errors.CoordinatorError], None] = lambda _: None,
     ) -> Op:
         """Begin an operation: its first request is ready."""
-        op = Op(self, flow, done, client=client)
+        op = Op(self, flow, done, failed=failed)
         self.ops.append(op)
         op.advance()
         return op
 
     def hear(self, limit: int = 1000) -> None:
         """Take events from the stream."""
-        entries: Any = self.sim.redis.xrange(self.sim.key("events"), f"({self.cursor}", "+", count=limit)
-        batch = [
-            (at.decode(), fields[b"kind"].decode(), {name.decode(): value for name, value in fields.items()})
-            for at, fields in entries
-        ]
+        batch = self.sim.events(self.cursor)[:limit]
         if batch:
             self.cursor = batch[-1][0]
             self.node.hear_all(batch)
@@ -183,31 +206,57 @@ class Simulation:
         self.time = 0.0
         self.step_ms = 0
         """How far Redis' machine has stepped since the last script."""
-        self.set_back_at = float("-inf")
-        """When Redis' machine has last stepped back: the scope clock stood still then."""
-        self._last_ms = 0
+        self._last_ms = self._stepped_ms = 0
         self.processes: list[Process] = []
         self.late: list[tuple[Call[Any], Op]] = []
         """Requests that were given up and may still arrive."""
-        meta: Any = {
-            "dataset": "d",
-            "schema": "1",
-            "revision": 0,
-            "epoch": 0,
-            "clock": EPOCH_MS,
-            "raw": FAR_AHEAD,
-        }
-        client.hset(self.key("meta"), mapping=meta)
+        call = initialize(self.keys.meta, Head(OPERATOR, 0.0), "d")
+        nothing(self.channel.run(call))
+        client.hset(self.key("meta"), mapping={"clock": EPOCH_MS, "raw": FAR_AHEAD})
 
     def key(self, name: str) -> str:
         """Spell a key."""
         return self.keys.key(name).decode()
+
+    def events(self, after: str) -> list[Event]:
+        """Return the events after an id, with fields that stand there several times, which redis-py loses."""
+        entries: Any = self.redis.eval(READ, 1, self.key("events"), f"({after}")
+        return events_of([[b"", entries]])
+
+    def newest_event(self) -> str:
+        """Return the id of the newest event."""
+        entry: Any = self.redis.xrevrange(self.key("events"), count=1)
+        return entry[0][0].decode() if entry else "0-0"
+
+    # -- data that are lost -------------------------------------------------------------------------------------------
+
+    def save(self) -> tuple[Any, int]:
+        """Copy all data, as a backup or a replica that lags behind has them."""
+        return copy(self.redis, self.keys), self._last_ms
+
+    def put_back(self, saved: tuple[Any, int] | None) -> None:
+        """Have older data again; None: no data at all."""
+        copied, last = saved or ((), 0)
+        put_back(self.redis, self.keys, list(copied))
+        if saved is None:  # the machine's clock is what a scope without data begins with
+            clock = EPOCH_MS + round(self.time * 1000) + self._stepped_ms
+            self.redis.hset(self.key("meta"), mapping={"clock": clock, "raw": FAR_AHEAD})
+            last = round(self.time * 1000)
+        self._last_ms = last
+        newest = self.newest_event()
+        for process in self.processes:
+            process.cursor = newest
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass without anybody acting."""
         self.time += seconds
+
+    def step_clock(self, ms: int) -> None:
+        """Step the clock of Redis' machine."""
+        self.step_ms += ms
+        self._stepped_ms = max(0, self._stepped_ms + ms)
 
     def _move_clock(self) -> None:
         """Do what include/now does, for the simulated machine (test_30 holds the include itself to it)."""
@@ -242,16 +291,9 @@ class Simulation:
         op.advance(error=errors.OutcomeUnknown("lost"))
 
     def arrive(self, number: int) -> None:
-        """Execute a request that was given up long ago; once its caller was told, it must do nothing any more.
-
-        Unless the machine's clock was set back since: then that holds from the caller's next request on, at least.
-        """
+        """Execute a request that was given up long ago; the model knows whether it must do nothing."""
         call, op = self.late.pop(number)
-        reply = self.call(call, op.process)
-        told = op.over and op.process.alive
-        done = reply.status in {"LATE", "FENCED"} or not call.head.not_after_ms
-        told = told and self.set_back_at < (call.head.sent - START) / op.process.rate
-        need(done or not told, f"8: {call.script.name} was executed after its caller went on: {reply.status}")
+        self.call(call, op.process)
 
     # -- letting things happen ----------------------------------------------------------------------------------------
 
@@ -282,27 +324,39 @@ class Simulation:
         else:
             self.deliver(op)
 
-    def settle(self) -> None:
-        """Let all living processes hear and do what there is to do at this moment."""
+    def settle(self, patience: float = PATIENCE) -> None:
+        """Let all living processes hear and do what there is to do now; wait a little for those who sleep briefly."""
+        until = self.time + patience
         for _ in range(STEPS_MAX):
             for process in self.processes:
                 if process.acts and process.started:
                     process.hear()
             ops = self.ready()
-            if not ops:
-                return
             for op in ops:
                 if not op.over:
                     self.go_on(op)
+            if not ops:
+                wakes = min((self._wakes_at(op) for op in self.sleepers()), default=until + 1)
+                if wakes > until:
+                    return
+                self.time = max(self.time, wakes)
         msg = f"does not come to rest: {[op.request for op in self.ready()]}"
         raise AssertionError(msg)
+
+    def sleepers(self) -> list[Op]:
+        """Return the operations of living processes that sleep."""
+        return [op for p in self.processes if p.acts for op in p.ops if isinstance(op.request, Sleep) and not op.over]
+
+    @staticmethod
+    def _wakes_at(op: Op) -> float:
+        return (op.ready_at - START) / op.process.rate + 1e-6
 
     def run_on(self, seconds: float) -> None:
         """Let time pass with all living processes at work."""
         end = self.time + seconds
         while self.time < end - 1e-9:
             self.pass_time(min(TICK, end - self.time))
-            self.settle()
+            self.settle(0.0)
 
     def close(self) -> None:
         """Give connections back."""

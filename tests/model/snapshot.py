@@ -1,4 +1,4 @@
-"""Everything a scope has in Redis at one moment, for comparison. Only tests look into keys like this."""
+"""Everything a scope has in Redis at one moment: to compare, to copy and to put back. Only tests look into keys so."""
 
 from __future__ import annotations
 
@@ -10,63 +10,141 @@ if TYPE_CHECKING:
 
     from coordinator.protocol.keys import Keys
 
+FIGURES = ("started", "r1", "r1_at", "r2", "r2_at", "length", "bound", "earliest")
+"""What `grace` has of an active period, as the model has it too."""
+COUNTERS = ("generation", "incarnation", "claims", "loss")
+
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A scope, parsed."""
+    """A scope, parsed into plain sets and numbers."""
 
     raw: dict[bytes, Any]
     """Every key with its whole value: two are equal if and only if nothing was changed."""
-    members: dict[str, float]
+    view: str
+    clock: int
+    counters: dict[str, int]
+    figures: dict[str, int]
+    members: dict[str, int]
     lost: set[str]
     orphans: set[str]
     open: set[str]
     reclaimed: set[bytes]
-    holders: dict[str, set[bytes]]
-    clients: dict[bytes, tuple[str, int, str]]
-    """Owner, generation, state."""
+    forfeited: set[bytes]
+    ended: set[bytes]
+    holders: dict[str, dict[bytes, int]]
+    registered: dict[str, set[bytes]]
+    wanted: dict[str, dict[bytes, str]]
+    clients: dict[bytes, tuple[Any, ...]]
+    """Owner, generation, adapter, state, due, TTL, verifier, admitted."""
+    releases: dict[bytes, str]
+    due: dict[bytes, int]
     places: dict[str, set[bytes]]
-    due: dict[bytes, float]
+    lives: dict[str, tuple[int, int, int, str]]
+    """Of each owner: acked, writes, floor, fence."""
+    rosters: dict[str, int]
+    """Of each restored roster: the generation of its start."""
 
 
-def take(client: redis.Redis, keys: Keys) -> Snapshot:
-    """Read the whole scope."""
-    names: Any = client.keys(keys.key("*").decode().replace("[", "\\["))
+def _pattern(keys: Keys) -> str:
+    return keys.key("*").decode().replace("[", "\\[")
+
+
+def read(client: redis.Redis, keys: Keys) -> dict[bytes, Any]:
+    """Return every key of the scope with its whole value; of the stream only its length."""
+    names: Any = client.keys(_pattern(keys))
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.type(name)
-    reads: dict[bytes, Any] = {
+    readers: dict[bytes, Any] = {
         b"hash": pipe.hgetall,
         b"set": pipe.smembers,
         b"zset": lambda name: pipe.zrange(name, 0, -1, withscores=True),
         b"stream": pipe.xlen,
     }
     for name, kind in zip(names, pipe.execute(), strict=True):
-        reads[kind](name)
-    raw: dict[bytes, Any] = dict(zip(names, pipe.execute(), strict=True))
+        readers[kind](name)
+    return dict(zip(names, pipe.execute(), strict=True))
+
+
+def take(client: redis.Redis, keys: Keys) -> Snapshot:
+    """Read the whole scope."""
+    raw = read(client, keys)
+    meta: dict[bytes, bytes] = raw.get(keys.meta, {})
+    grace: dict[bytes, bytes] = raw.get(keys.key("grace"), {})
 
     def one(kind: str, otherwise: Any) -> Any:
         return raw.get(keys.key(kind), otherwise)
 
-    def each(kind: str) -> dict[bytes, Any]:
+    def each(kind: str) -> dict[str, Any]:
         start = keys.key(kind) + b":"
-        return {name[len(start) :]: value for name, value in raw.items() if name.startswith(start)}
+        return {name[len(start) :].decode(): value for name, value in raw.items() if name.startswith(start)}
 
-    def words(values: Any) -> set[str]:
-        return {value.decode() for value in values}
+    def words(kind: str) -> set[str]:
+        return {value.decode() for value in one(kind, ())}
 
+    nodes = each("node")
     return Snapshot(
-        raw,
-        {owner.decode(): lease for owner, lease in one("members", [])},
-        words(one("lost", set())),
-        words(one("orphans", set())),
-        words(one("open", set())),
-        set(one("reclaimed", set())),
-        {owner.decode(): set(held) for owner, held in each("holders").items()},
-        {
-            name: (record[b"owner"].decode(), int(record[b"generation"]), record[b"state"].decode())
-            for name, record in each("client").items()
-        },
-        {adapter.decode(): set(places) for adapter, places in each("adapter").items()},
-        dict(one("due", [])),
+        raw=raw,
+        view=meta.get(b"view", b"").decode(),
+        clock=int(meta.get(b"clock", 0)),
+        counters={name: int(meta.get(name.encode(), 0)) for name in COUNTERS},
+        figures={name: int(grace.get(name.encode(), 0)) for name in FIGURES},
+        members={owner.decode(): int(lease) for owner, lease in one("members", ())},
+        lost=words("lost"),
+        orphans=words("orphans"),
+        open=words("open"),
+        reclaimed=set(one("reclaimed", ())),
+        forfeited=set(one("forfeited", ())),
+        ended=set(one("ended", ())),
+        holders={owner: {c: int(g) for c, g in held.items()} for owner, held in each("holders").items()},
+        registered={owner: set(those) for owner, those in each("clients").items()},
+        wanted={owner: {c: word.decode() for c, word in those.items()} for owner, those in each("wanted").items()},
+        clients={client.encode(): _record(record) for client, record in each("client").items()},
+        releases={client: line.decode() for client, line in one("releases", {}).items()},
+        due={client: int(at) for client, at in one("due", ())},
+        places={adapter: set(places) for adapter, places in each("adapter").items()},
+        lives={owner: _life(node) for owner, node in nodes.items() if ":restored:" not in owner},
+        rosters={owner: int(node[b"generation"]) for owner, node in nodes.items() if ":restored:" in owner},
     )
+
+
+def _record(record: dict[bytes, bytes]) -> tuple[Any, ...]:
+    return (
+        record[b"owner"].decode(),
+        int(record[b"generation"]),
+        record[b"adapter"].decode(),
+        record.get(b"state", b"live").decode(),
+        int(record.get(b"due", 0)),
+        int(record[b"ttl"]),
+        record.get(b"verifier", b""),
+        int(record.get(b"admitted", 0)),
+    )
+
+
+def _life(node: dict[bytes, bytes]) -> tuple[int, int, int, str]:
+    return (
+        int(node[b"acked"]),
+        int(node[b"writes"]),
+        int(node.get(b"floor", 0)),
+        node.get(b"fenced", b"").decode(),
+    )
+
+
+def copy(client: redis.Redis, keys: Keys) -> list[tuple[bytes, int, bytes]]:
+    """Return all that the scope has, as a backup would have it: each key, its TTL in ms (0: none), its dump."""
+    copied = []
+    for name in client.keys(_pattern(keys)):  # type: ignore[union-attr]
+        ttl: Any = client.pttl(name)
+        dumped: Any = client.dump(name)
+        copied.append((name, max(0, ttl), dumped))
+    return copied
+
+
+def put_back(client: redis.Redis, keys: Keys, copied: list[tuple[bytes, int, bytes]]) -> None:
+    """Empty the scope, and put a copy in its place; an empty one is FLUSHALL."""
+    names: Any = client.keys(_pattern(keys))
+    if names:
+        client.delete(*names)
+    for name, ttl, dumped in copied:
+        client.restore(name, ttl, dumped)  # type: ignore[no-untyped-call]
