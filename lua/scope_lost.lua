@@ -17,6 +17,7 @@
 --- @include begin
 --- @include now
 --- @include reply
+--- @include restored
 --- @include start_unknown
 local dataset, clock = ARGV[2], tonumber(ARGV[3])
 local lease, margin, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -53,7 +54,8 @@ for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
     redis.call('SADD', prefix .. 'lost', owner)
   end
 end
-redis.call('UNLINK', prefix .. 'members', prefix .. 'open', prefix .. 'ended')
+redis.call('UNLINK', prefix .. 'members')
+forget_open()
 scope.dataset, scope.active = dataset, false
 start_unknown(scope, grace, lease, margin, 'data lost')
 return reply(scope, 'LOST')

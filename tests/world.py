@@ -6,6 +6,7 @@ import contextlib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +25,7 @@ from coordinator import (
     Verdict,
 )
 from coordinator.api.blocking import drive
+from coordinator.api.operations import Grace
 from coordinator.api.shared import good_clients, only
 from coordinator.node import Event, Flow, Grant, Node, Wait
 from coordinator.node.keeper import Keeper
@@ -136,6 +138,19 @@ class World:
     def key(self, name: str, suffix: str = "", scope: str = "default") -> str:
         """Spell a key."""
         return f"{self.settings.namespace}:{{{scope}}}:{name}" + (f":{suffix}" if suffix else "")
+
+    def rights(self) -> dict[str, tuple[str, int]]:
+        """Return where each client has its right, under a member or on a roster, and up to which generation."""
+        members: Any = self.redis.zrange(self.key("members"), 0, -1)
+        lost: Any = self.redis.smembers(self.key("lost"))
+        found: dict[str, tuple[str, int]] = {}
+        for owner in sorted(name.decode() for name in {*members, *lost}):
+            held: Any = self.redis.hgetall(self.key("holders", owner))
+            for client, generation in held.items():
+                name = client.decode("utf-8", "surrogateescape")
+                assert name not in found, f"{name} has two rights: {found[name]} and one under {owner}"
+                found[name] = (owner, int(generation))
+        return found
 
     def pass_time(self, seconds: float, *, beat: bool = True) -> None:
         """Let time pass for Redis and all nodes; living nodes beat meanwhile."""
@@ -343,6 +358,16 @@ class Player:
             meanwhile()
             with contextlib.suppress(StaleEpoch):
                 return self.run(self.node.bring_roster(epoch, ids, bad, if_empty, "restored"))
+
+    @property
+    def grace(self) -> Grace:
+        """The period of the scope, as users of this node's coordinator have it."""
+        face: Any = SimpleNamespace(_node=self.node, _run=self.run, _call=lambda read: read())
+        return Grace(face)
+
+    def expected(self) -> list[str]:
+        """Read who may still reclaim, in order."""
+        return sorted(self.grace.expected_clients())
 
     def admit(self, client: str) -> Grant:
         """Ask to reclaim."""

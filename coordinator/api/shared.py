@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,12 +64,14 @@ class Shared:
         self._move: Callable[[Move], Any] | None = None
         self._freed: Callable[[Freed], Any] | None = None
         self._ended: Callable[[str], Any] | None = None
+        self._end_is_told = False
+        self._telling_the_end = threading.Lock()
         self._node.wake = self._wake
         self._node.on_claims = self._begin_releases
         self._node.on_period = lambda period: self._callback(self._grace_end, period)
         self._node.on_move = lambda move: self._callback(self._move, move)
         self._node.on_freed = lambda freed: self._callback(self._freed, freed)
-        self._node.on_ended = lambda reason: self._callback(self._ended, reason)
+        self._node.on_ended = self._tell_the_end
 
     @property
     def owner(self) -> str:
@@ -100,8 +103,16 @@ class Shared:
         What it granted is being reclaimed or freed elsewhere: drop all locks in memory, and start a new coordinator.
         """
         self._ended = _callable("on_ended", callback)
-        if self._node.lease.is_over and not self._is_stopped:
-            self._node.on_ended(self._node.lease.why_not.value)  # told before anybody listened
+        why = self._node.lease.why_not
+        if self._node.lease.is_over and why is not Reason.CLOSED:
+            self._tell_the_end(why.value)  # over before anybody listened
+
+    def _tell_the_end(self, reason: str) -> None:
+        """Have on_ended called, if somebody listens: once, although the life may end while it is being set."""
+        with self._telling_the_end:
+            if self._ended is not None and not self._end_is_told:
+                self._end_is_told = True
+                self._callback(self._ended, reason)
 
     # -- its life -----------------------------------------------------------------------------------------------------
 

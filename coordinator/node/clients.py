@@ -83,7 +83,9 @@ class Clients(Turns):
             try:
                 answers = yield from self._ask_homes(items)
             except errors.OutcomeUnknown:
-                raise  # perhaps registered: it is served again when it registers again
+                for client in ids:  # perhaps registered: it is served again when it registers again
+                    self.was_kept(client)
+                raise
             except errors.CoordinatorError:
                 self.restore(old.values())
                 raise
@@ -126,8 +128,8 @@ class Clients(Turns):
             return answer
         if self.lease.is_over:
             return errors.Fenced(self.lease.why_not.value)
-        entry = old or Entry(item.client, 0, item.adapter, item.ttl_ms, lock_count=None if answer.holder else 0)
-        entry = renewed(entry, answer)
+        new = Entry(item.client, 0, item.adapter, item.ttl_ms, lock_count=None if answer.holder else 0)
+        entry = renewed(self.was_kept(item.client) or old or new, answer)
         entry.ttl_ms = item.ttl_ms
         self.wanted.pop(item.client, None)  # whoever asked for it before must ask again
         self.registry.put(entry)
@@ -165,8 +167,10 @@ class Clients(Turns):
                         lambda head: clients.unregister(self.meta, head, pairs, claim_ms, retention_ms)
                     )
                 except errors.OutcomeUnknown:
-                    for entry in closed.values():  # perhaps; it is served again when it registers again
-                        self.metrics.connection(entry.adapter, "disconnect")
+                    for client in ids:  # perhaps; it is served again when it registers again
+                        entry = closed.get(client) or self.was_kept(client)
+                        if entry is not None:
+                            self.metrics.connection(entry.adapter, "disconnect")
                     raise
                 except errors.CoordinatorError:
                     self.restore(closed.values())
@@ -195,7 +199,8 @@ class Clients(Turns):
                 results.append(answer)
                 continue
             # An older one goes too: the reply to the registration that has ended was lost.
-            entry = closed.get(client) or self.registry.close(client, answer.generation)
+            kept = self.was_kept(client)
+            entry = closed.get(client) or kept or self.registry.close(client, answer.generation)
             if entry is not None:
                 self.metrics.connection(entry.adapter, "disconnect")
             if answer.token:
@@ -236,10 +241,12 @@ class Clients(Turns):
             try:
                 yield from self.ask(lambda head: clients.revoke(self.meta, head, client))
             except (errors.OutcomeUnknown, errors.RegistrationRefused):
+                self.was_kept(client)
                 raise  # perhaps; or nothing of it is left: the entry stays closed
             except errors.CoordinatorError:
                 self.restore(closed.values())
                 raise
+            self.was_kept(client)
             self.due_at(self.lease.clock_ms)
         finally:
             self.end_turns([client])

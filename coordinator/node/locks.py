@@ -174,7 +174,8 @@ class Locks(Clients):
         self.refuse_unless_valid()
         yield from self.take_turns(ids)
         try:
-            entries = [self.registry.get(client) for client in ids]
+            # One that another node asks for was closed, but is yielded only when its reclaiming here has ended: now.
+            entries = [self.registry.get(client) or self._yielding(client) for client in ids]
             for known in filter(None, entries):
                 known.admitted = 0
             try:
@@ -195,6 +196,10 @@ class Locks(Clients):
                 replace(r, closing=view.closing, lifted=over) if isinstance(r, ReclaimOutcome) else r for r in results
             ]
         return results
+
+    def _yielding(self, client: bytes) -> Entry | None:
+        one = self.registry.yielding.get(client)
+        return None if one is None else one.entry
 
     def _completed(
         self, entry: Entry | None, result: ReclaimOutcome | errors.CoordinatorError, locks: int | None

@@ -49,18 +49,19 @@ class Turns(Life):
     def close_settled(self, pairs: Sequence[tuple[bytes, int]]) -> Flow[dict[bytes, Entry]]:
         """Close the entries of clients (up to a generation; 0: whatever it is), and wait until nothing is open there.
 
-        The caller has their turns. What was yielded counts as here. Raises Unavailable when a grant stays open: nothing
-        was sent, and the entries are open again.
+        The caller has their turns. A client that is being yielded is closed already, and stays so until `was_kept`.
+        Raises Unavailable when a grant stays open: nothing was sent, and the entries are open again.
         """
         closed: dict[bytes, Entry] = {}
+        meant = []
         for client, upto in pairs:
             entry = self.registry.close(client, upto)
-            if entry is None and client in self.registry.yielding and not upto:
-                entry = self.registry.yielding.pop(client).entry
             if entry is not None:
                 closed[client] = entry
+            if entry is not None or (client in self.registry.yielding and not upto):
+                meant.append(client)
         for _ in range(round(SETTLE_SECONDS / POLL_SECONDS)):
-            open_ = [client for client in closed if not self.registry.is_settled(client)]
+            open_ = [client for client in meant if not self.registry.is_settled(client)]
             if not open_:
                 return closed
             yield Sleep(POLL_SECONDS)
@@ -70,6 +71,18 @@ class Turns(Life):
             "before you disconnect, revoke or register its client"
         )
         raise errors.Unavailable(msg)
+
+    def was_kept(self, client: bytes) -> Entry | None:
+        """Take it that this node itself went on with a client that it was yielding; return the entry, if it was.
+
+        The client may have been taken and have come back: then its locks are not known.
+        """
+        one = self.registry.yielding.pop(client, None)
+        if one is None or one.entry is None:
+            return None
+        if one.take_back_at < float("inf"):
+            one.entry.lock_count = None
+        return one.entry
 
     def restore(self, entries: Iterable[Entry]) -> None:
         """Open entries again that were closed for nothing."""
@@ -110,7 +123,7 @@ class Turns(Life):
             answers = yield from self.ask(lambda head: clients.yield_(self.meta, head, ready))
         except errors.OutcomeUnknown:
             for client in ready:  # perhaps yielded: what is not wanted any more is taken back
-                self.registry.yielding[client].take_back_at = self.now() + TAKE_BACK_SECONDS
+                self._may_be_taken(client)
             raise
         else:
             for client, answer in zip(ready, answers, strict=True):
@@ -144,13 +157,19 @@ class Turns(Life):
         view = self.lease.view
         return entry is not None and entry.admitted == view.epoch > 0 and view.state is GraceState.ACTIVE
 
+    def _may_be_taken(self, client: bytes) -> None:
+        one = self.registry.yielding.get(client)  # none: it was taken, and the event was faster than the reply
+        if one is not None:
+            one.take_back_at = self.now() + TAKE_BACK_SECONDS
+
     def _yielded(self, client: bytes, answer: clients.Yielded) -> None:
         self.wanted.pop(client, None)
         if answer.status == "YIELDED":
             self.metrics.yielded()
-            self.registry.yielding[client].take_back_at = self.now() + TAKE_BACK_SECONDS
+            self._may_be_taken(client)
             return
-        entry = self.registry.yielding.pop(client).entry
+        one = self.registry.yielding.pop(client, None)
+        entry = None if one is None else one.entry
         if entry is None:
             return
         if answer.status == "LIVE":

@@ -28,7 +28,7 @@ def start(  # noqa: PLR0913  (one argument per fact of the contract)
 
     def parse(reply: Reply) -> tuple[int, list[str]]:
         check(reply)
-        return int(reply.data[0]), [text(word) for word in reply.data[1:]]
+        return int(reply.data[0]), [text(word) for _, word in zip(clients, reply.data[1:], strict=True)]
 
     return call("grace_start", key, head, (node, epoch, int(more), if_empty, reason, *clients), parse)
 

@@ -6,6 +6,7 @@
 --- @include transition
 --- @include waiting_for
 --- @include remaining
+--- @include restored
 local function advance(scope)
   if not scope.active then return end
   read_period(scope)
@@ -36,7 +37,8 @@ local function advance(scope)
   for _, owner in ipairs(redis.call('SMEMBERS', prefix .. 'lost')) do
     redis.call('SADD', prefix .. 'orphans', owner)
   end
-  redis.call('UNLINK', prefix .. 'lost', prefix .. 'open', prefix .. 'ended')
+  forget_open()
+  redis.call('UNLINK', prefix .. 'lost')
   scope.active, scope.in_force, scope.closing, scope.reclaim_until, scope.cap = false, 0, false, 0, 0
   redis.call('HSET', prefix .. 'grace', 'r1', 0, 'r2', 0, 'last_epoch', int(scope.epoch), 'last_reason', scope.reason,
     'last_started', int(scope.started), 'last_duration', int(scope.clock - scope.started),

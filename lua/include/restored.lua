@@ -1,6 +1,7 @@
 -- restored: the roster that a node brings from its lock store, `<node>:restored:<epoch>`. Its record `node:<roster>` has
 -- the generation of its start. While one is open, `ended` collects the clients whose right or release ended since.
--- close_roster: it is complete, or its node is gone; forget_roster: nobody was on it.
+-- close_roster: it is complete, or its node is gone; forget_roster: nobody was on it; forget_open: the period is over,
+-- whatever was still being read; a roster that is lost with its clients is left to the drain.
 --- @include scope
 --- @include int
 local function roster_of(node, epoch)
@@ -18,4 +19,13 @@ end
 local function forget_roster(roster)
   close_roster(roster)
   redis.call('DEL', prefix .. 'node:' .. roster)
+end
+
+local function forget_open()
+  for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'open')) do -- as above
+    if string.find(name, ':restored:', 1, true) and redis.call('SISMEMBER', prefix .. 'lost', name) == 0 then
+      redis.call('DEL', prefix .. 'node:' .. name)
+    end
+  end
+  redis.call('UNLINK', prefix .. 'open', prefix .. 'ended')
 end

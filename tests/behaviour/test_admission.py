@@ -16,7 +16,7 @@ from coordinator import (
     ReclaimRefused,
     RegistrationRefused,
 )
-from tests.behaviour.test_unknown_outcomes import LOST, faulty
+from tests.faults import LOST, faulty
 
 if TYPE_CHECKING:
     from tests.world import Player, World
@@ -39,15 +39,31 @@ def refused(node: Player, client: str, error: type[CoordinatorError], reason: st
 
 
 def test_07_in_normal_state(world: World) -> None:
-    """There is nothing to reclaim in: NO_GRACE, for a holder too, before any period and after one."""
+    """There is nothing to reclaim in: NO_GRACE, before any period and after one."""
     n1 = world.node("n1")
-    n1.register("a")
-    n1.lock("a")
     n1.register("b")
-    refused(n1, "a", NoGrace, "no_grace")
+    refused(n1, "b", NoGrace, "no_grace")
     n1.start("x")
     n1.run(n1.node.end_grace("operator"))
     refused(n1, "b", NoGrace, "no_grace")
+
+
+def test_07_a_client_that_has_its_locks_here(world: World) -> None:
+    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    for active in (False, True):
+        if active:
+            n1.start("x")
+        before = world.dump()
+        with pytest.raises(ReclaimRefused, match="already"):
+            n1.admit("a")
+        assert world.dump() == before
+        rosters = world.dump(*ROSTERS)
+        assert n1.complete("a").repeated
+        assert world.dump(*ROSTERS) == rosters
+        assert n1.view_of("a").lock_count == 1
 
 
 def test_07_after_ones_own_completion(world: World) -> None:
@@ -77,19 +93,19 @@ def test_07_a_stranger(world: World) -> None:
 def test_07_registered_elsewhere_or_nowhere(world: World, ask: str) -> None:
     """A node that has not heard of it: its client moved (MOVED), or moved and was released (UNKNOWN)."""
     n1, n2 = world.node("n1"), world.node("n2")
-    n1.start("a", "b", "c")
+    n1.start("a", "c")
     world.settle()
-    for client, reason in (("a", "moved"), ("b", "unknown")):
+    n1.hangs = True
+    for client, reason in (("a", "moved"), ("stranger", "unknown")):
         n1.register(client)
         n2.register(client)
         if reason == "unknown":
-            world.redis.delete(world.key("closing", n1.owner))  # or n2 would wait until n1 has heard
             n2.unregister(client)
         before = world.dump(*ROSTERS)
         with pytest.raises(RegistrationRefused, match=reason):
             getattr(n1, ask)(client)
         assert world.dump(*ROSTERS) == before
-        assert n1.node.memory.get(client.encode()) is None, "what it served for that client is over"
+        assert n1.node.registry.get(client.encode()) is None, "what it served for that client is over"
 
 
 @pytest.mark.parametrize("principal", ["mallory", None])
@@ -125,7 +141,7 @@ def test_07_a_changed_verifier_while_last_pending_closes_the_period_in_that_call
     refused(n2, "a", ReclaimRefused, "not_expected")
     assert n2.view().waiting_for == ("b",)
     n2.register("b", verifier="boot-2")
-    assert n2.node.lease.state.closing, "in that very reply"
+    assert n2.node.lease.view.closing, "in that very reply"
     world.settle()
     assert n3.view().state is GraceState.NORMAL
     assert sorted(n2.released()) == [("a", "rebooted"), ("b", "rebooted")]
@@ -171,25 +187,25 @@ def test_07_the_retry_succeeds_after_the_lift_too(world: World) -> None:
     n1.admit("a").confirm()
     with pytest.raises(OutcomeUnknown):
         faulty(n1, n1.node.complete([b"a"]), LOST, LOST, LOST)
-    assert not n1.check().allowed, "held until a later reply"
+    assert not n1.check().allowed, "as its view was, until a later reply"
     world.settle()
     assert n2.view().state is GraceState.NORMAL
     rosters = world.dump(*ROSTERS)
     again = n1.complete("a")
-    assert (again.repeated, again.remaining, again.closing, again.lifted) == (True, 0, False, False)
+    assert (again.repeated, again.remaining, again.closing, again.lifted) == (True, 0, False, True)
     assert world.dump(*ROSTERS) == rosters
-    assert world.redis.smembers(world.key("holders", n1.owner)) == {b"a"}
+    assert world.rights().keys() == {"a"}
 
 
 def test_07_the_only_node_loses_the_reply_that_lifted(world: World) -> None:
-    """Its completion closed and lifted in one script: the retry finds the scope normal, and is a success."""
+    """Its completion closed: the retry is a success, whose second round trip lifts all the same."""
     n1 = world.node("n1")
     n1.start("a")
     n1.register("a")
     n1.admit("a").confirm()
     (outcome,) = faulty(n1, n1.node.complete([b"a"]), LOST)
     assert isinstance(outcome, ReclaimOutcome)
-    assert outcome.repeated
+    assert (outcome.repeated, outcome.lifted) == (True, True)
     assert n1.view().state is GraceState.NORMAL
     world.settle()
     assert [(period.epoch, period.reclaimed) for period in n1.periods] == [(1, 1)]

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from coordinator import GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
-from coordinator.protocol import grace, nodes
+from coordinator import ClientHeld, GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
+from coordinator.protocol import nodes
+from coordinator.protocol.call import OPERATOR, Head
 from tests.world import GRACE, World
 
 LOCKS = 10
+LEASE_AND_MARGIN = 8.5
 
 
 def test_01_one_node_ends_early_in_the_reply_to_the_last_completion(world: World) -> None:
@@ -110,22 +112,16 @@ def test_03_empty_roster_wait_and_skip(world: World) -> None:
     assert n1.view().state is GraceState.ACTIVE
     world.pass_time(GRACE / 2 + 1)
     assert n1.view().state is GraceState.NORMAL
-    n1.start(if_empty="skip")
+    assert n1.start(if_empty="skip").epoch is None
     assert n1.view().state is GraceState.NORMAL
-    assert n1.view().epoch == 2
+    assert n1.view().epoch == 1, "nobody to wait for is no period"
 
 
 def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> None:
     """One complete roster never ends the period while another node still adds to its own."""
     n1, n2 = world.node("n1"), world.node("n2")
-    node = n2.node
-    n2.run(
-        node.ask_tight(
-            lambda head: grace.start(
-                node.keys, head, "n2", [b"c9"], "req", more=True, if_empty="wait", reason=b"part one"
-            )
-        )
-    )
+    epoch = n2.run(n2.node.open_roster("wait", "part one"))
+    n2.run(n2.node._start(epoch, [b"c9"], more=True, if_empty="wait", reason=b"part one"))
     world.settle()
     n1.start("c1")
     world.settle()
@@ -140,17 +136,22 @@ def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> N
     assert n1.view().state is GraceState.NORMAL
 
 
-def test_03_cold_start_without_bootstrap_is_a_full_grace(world: World) -> None:
-    """A scope without data whose nodes remember nothing waits the whole period."""
-    n1 = world.node("n1", bootstrap=False)
+def test_03_cold_start_of_what_was_not_initialized_is_a_full_grace(world: World) -> None:
+    """A scope without data waits L + M, since its data may have been lost, and then the whole period."""
+    n1 = world.node("n1", new=False)
     assert not n1.check(Operation.NEW).allowed
     n1.register("a")
+    world.pass_time(LEASE_AND_MARGIN - 0.5)
+    assert not n1.view().in_force
+    world.pass_time(1)
+    assert n1.view().in_force
     with pytest.raises(ReclaimRefused):
         n1.admit("a")
     world.pass_time(GRACE - 1)
     assert n1.view().state is GraceState.ACTIVE
     world.pass_time(2)
     assert n1.check(Operation.NEW).allowed
+    assert [(p.epoch, p.expected) for p in n1.periods] == [(1, 0)]
 
 
 def test_04_only_complete_clients_of_the_roster_count(world: World) -> None:
@@ -195,10 +196,11 @@ def test_05_a_client_that_completed_and_gave_its_locks_back_is_no_leftover(world
     world.settle()
     n2.reclaim("a")
     n2.run(n2.node.drop(b"a"))
-    n1.start("a", "c")
+    started = n1.start("a", "c")
+    assert (started.expected, started.live) == (1, 1)
     assert sorted(n1.view().waiting_for) == ["b", "c"]
     n2.register("a")
-    with pytest.raises(ReclaimRefused, match="already"):
+    with pytest.raises(ReclaimRefused, match="not_expected"):
         n2.admit("a")
 
 
@@ -240,26 +242,45 @@ def test_06_revoked_while_reclaiming(world: World) -> None:
     assert n3.check(Operation.NEW).allowed
 
 
-def test_06_an_old_reply_does_not_loosen_and_a_repeated_join_changes_nothing(world: World) -> None:
-    """A reply under way when the node tightened is ignored; a lost join reply repeated leaves lease and ack alone."""
+def test_06_an_old_reply_does_not_loosen(world: World) -> None:
+    """A reply that was under way when the node heard of the start is ignored, whenever its request was sent."""
     n1, n2 = world.node("n1"), world.node("n2")
-    old = n1.node.lease.state
+    old = world.run(nodes.view(n1.node.meta, n1.node.lease.head(n1.node.now()), ("nfs",)))
     n2.start("a")
     n1.listen()
     assert not n1.check(Operation.NEW).allowed
     n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
     assert not n1.check(Operation.NEW).allowed
-    hold = n2.node.lease.tighten()
-    asked = n2.node.lease.head(n2.node.now())
-    n2.node.lease.release(hold, unknown=True)
-    n2.node.lease.observe(asked, n2.node.lease.state, n2.node.now())
-    assert n2.node.lease.snapshot.strict
+    n1.run(n1.node.renew())
+    n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
+    assert not n1.check(Operation.NEW).allowed
+
+
+def test_06_a_repeated_join_changes_nothing(world: World) -> None:
+    """A join whose reply was lost is repeated inside a period: lease and ack stay, and its barrier waits for it."""
+    n1 = world.node("n1")
+
+    def join() -> nodes.Joined:
+        call = nodes.join(
+            n1.node.meta, Head(OPERATOR, 0.0), "n2", "boot", "d", world.settings, "v", predecessor_dead=False
+        )
+        return call.parse(world.run(call))
+
+    first = join()
+    n1.start("a")
+    world.jump(1)
+    before = world.dump()
+    again = join()
+    assert world.dump() == before
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.incarnation == first.incarnation
+    assert n1.view().waiting_for == (f"n2:{first.incarnation}",)
 
 
 def test_06_an_ack_of_a_revision_to_come_counts_for_none(world: World) -> None:
     """A node that acks too much once, by an error of its own, holds up the next barrier all the same."""
     n1, n2 = world.node("n1"), world.node("n2")
-    world.run(nodes.renew(n2.node.keys, n2.node.lease.head(n2.node.now()), 10**9))
+    world.run(nodes.renew(n2.node.meta, n2.node.lease.head(n2.node.now()), 10**9))
     n1.start("a")
     assert n1.view().waiting_for == (n2.owner,)
     assert not n1.view().in_force
@@ -318,42 +339,50 @@ def test_07_a_completion_in_a_normal_scope_refuses_nobody_else(world: World) -> 
         flow.send(n1.send(request))
 
 
-@pytest.mark.parametrize("end", ["unregistered", "moved", "revoked", "another period"])
-def test_04_a_reclaim_that_nobody_completes_any_more_holds_up_no_early_exit(world: World, end: str) -> None:
-    """Admitted, and then its client went: the last completion is told as the last, and nothing is kept of the other."""
-    n1, n2 = world.node("n1"), world.node("n2")
-    n1.start("a", "b")
+def test_06_a_client_that_is_reclaiming_is_not_taken_before_its_node_has_closed_it(world: World) -> None:
+    """n2 may be inserting its locks under the admission: n3 is told `held` until n2's insert was undone."""
+    n2, n3 = world.node("n2"), world.node("n3")
+    n2.start("a", "b")
     world.settle()
+    n2.register("a")
+    grant = n2.admit("a")
+    with pytest.raises(ClientHeld) as caught:
+        n3.register("a")
+    assert caught.value.home == n2.owner
+    with pytest.raises(StaleGrant):
+        grant.confirm()
+    world.settle()
+    assert n3.register("a").must_reclaim
+    assert not n3.reclaim("a").repeated
+    assert n3.view().waiting_for == ("b",)
+
+
+def test_04_a_client_that_disconnects_has_not_given_up_its_right(world: World) -> None:
+    """Admitted, gone with a TTL of 0, and back: it is waited for until the period ends, and reclaims."""
+    n1 = world.node("n1")
+    n1.start("a", "b")
     n1.register("a")
     n1.register("b")
     n1.admit("a")
-    if end == "unregistered":
-        n1.unregister("a")
-    elif end == "moved":
-        n2.reclaim("a")
-        n1.listen()
-    elif end == "revoked":
-        n1.run(n1.node.revoke(b"a"))
-    else:
-        n1.run(n1.node.end_grace("test"))
-        world.settle()
-        n1.start("b")
-        world.settle()
-    flow = n1.node.complete([b"b"])
-    request: Any = flow.send(None)
-    assert request.args[8] == 1, "idle"
-    assert n1.node._reclaiming == {}
+    assert n1.unregister("a").due_in_seconds > GRACE
+    outcome = n1.complete("b")
+    assert (outcome.remaining, outcome.closing) == (1, False)
+    world.pass_time(GRACE / 2)
+    assert n1.released() == []
+    assert n1.register("a").must_reclaim
+    assert n1.reclaim("a").lifted
 
 
-def test_04_a_reclaim_that_is_open_still_is_waited_for(world: World) -> None:
-    """Others that are over do not hide it: the view of its node is not taken for closed."""
+def test_04_an_admission_that_is_open_does_not_hold_up_the_lift(world: World) -> None:
+    """Its client was revoked: the last completion lifts in its own call, and the insert that was open must go."""
     n1 = world.node("n1")
-    n1.start("a", "b", "c")
-    for client in "abc":
-        n1.register(client)
-        n1.admit(client)
-    n1.unregister("c")
-    flow = n1.node.complete([b"a"])
-    request: Any = flow.send(None)
-    assert request.args[8] == 0, "not idle"
-    assert list(n1.node._reclaiming) == [b"b"]
+    n1.start("a", "b")
+    n1.register("a")
+    grant = n1.admit("a")
+    n1.run(n1.node.revoke(b"a"))
+    outcome = n1.reclaim("b")
+    assert (outcome.remaining, outcome.lifted) == (0, True)
+    with pytest.raises(StaleGrant):
+        grant.confirm()
+    world.settle()
+    assert n1.released() == [("a", "revoked")]

@@ -41,14 +41,18 @@ def test_a_scope_whose_clients_and_nodes_have_gone_returns_to_its_permanent_keys
     n2.unregister("comes back")
     n3.register("comes back")
     n3.lock("comes back")
+    n3.register("moves")  # n2 has locks for it: it is asked, and yields
+    for client in ("taken back", "misses again"):
+        n2.register(client)
+        n2.lock(client)
     n2.crash()
     world.pass_time(LAPSE)
     n3.reclaim("reclaims")
-    n3.register("moves")
-    n3.complete("moves")
+    n3.reclaim("taken back")
+    n3.run(n3.node.end_grace("enough"))
     world.settle()
     assert n3.view().state is GraceState.NORMAL
-    for client in ("reclaims", "moves", "reboots", "comes back"):
+    for client in ("reclaims", "moves", "reboots", "comes back", "taken back"):
         n3.unregister(client)
     world.pass_time(35)
     n3.leave()
@@ -77,12 +81,12 @@ PLANTED = {
     "is a zset, not a set": ("RENAME", "members", "{lost}"),
     "must not expire": ("PEXPIRE", "meta", 10_000),
     "node:": ("PERSIST", "node:{gone}"),
-    "holders:": ("SADD", "holders:{gone}", "c"),
+    "holders:": ("HSET", "holders:{gone}", "c", 1),
+    "is of no member": ("HSET", "wanted:{gone}", "c", "yield"),
     "clients:": ("SADD", "clients:{gone}", "c"),
     "has b'stranger'": ("SADD", "adapter:nfs", "stranger"),
-    "is not due": ("HSET", "releases", "{owner}|1|c", "revoked - "),
-    "but nothing else": ("ZADD", "due", 1, "{owner}|1|c"),
-    "ending counts": ("HSET", "ending", "c", 1),
+    "is not due": ("HSET", "releases", "c", "1 revoked - - -"),
+    "but nothing else": ("ZADD", "due", 1, "c"),
     "outside of a period": ("SADD", "lost", "{owner}"),
     "neither a client": ("SREM", "clients:{owner}", "c"),
     "has no place": ("SREM", "adapter:nfs", "c"),
@@ -106,3 +110,17 @@ def test_what_is_left_over_is_found(rule: str) -> None:
     )
     client.execute_command(command, world.key(str(name)), *more)  # type: ignore[no-untyped-call]
     assert any(rule in line for line in leaks(client, "planted"))
+
+
+def test_a_second_right_is_found() -> None:
+    """Invariant 5a: one right per client, under members, lost owners and restored rosters together."""
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(7,)))
+    world = World(client, "planted")
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("c")
+    n1.lock("c")
+    assert leaks(client, "planted") == []
+    client.hset(world.key("holders", n2.owner), "c", 1)
+    assert any("rights" in line for line in leaks(client, "planted"))
+    with pytest.raises(AssertionError, match="two rights"):
+        world.rights()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +10,23 @@ import pytest
 
 from coordinator import ContractBroken, CoordinatorError, GraceState, Operation
 from coordinator.protocol import nodes, script
-from coordinator.protocol.call import read
+from coordinator.protocol.call import Reply, view_of
 from tests.every_call import every_call
 from tests.world import TICK, World, all_released
 
 if TYPE_CHECKING:
-    from coordinator.protocol import Call, Reply
+    from coordinator.protocol import Call
     from tests.world import Player
 
 LAPSE = 9.5
 LATER = {
-    "reclaim_admit": ("refusal or 'ADMITTED')", "refusal or 'ADMITTED', 'a later field')"),
+    "reclaim_admit": ("(scope, 'ADMITTED')", "(scope, 'ADMITTED', 'a later field')"),
     "grace_advance": ("'ADVANCED')", "'ADVANCED', 'a later field')"),
-    "release_ack": ("'ACKED')", "'ACKED', 'a later field')"),
+    "client_revoke": ("owner, upto)", "owner, upto, 'a later field')"),
+    "client_register": ("'addr', addr,", "'addr', addr, 'zone', 'east',"),
     "node_join": ("'version', version,", "'version', version, 'zone', 'east',"),
 }
 """What the later version changes beside the text of every script: fields of replies and of records, at the end."""
-LATER_RECORD = ("'principal', reg.principal,", "'principal', reg.principal, 'zone', 'east',")
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +34,6 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of a later, compatible version of the scripts."""
     folder = tmp_path_factory.mktemp("later") / "lua"
     shutil.copytree(script.lua_directory(), folder)
-    record = folder / "include" / "registration.lua"
-    assert LATER_RECORD[0] in record.read_text(encoding="utf-8")
-    record.write_text(record.read_text(encoding="utf-8").replace(*LATER_RECORD), encoding="utf-8")
     for name in script.names():
         path = folder / f"{name}.lua"
         text = path.read_text(encoding="utf-8")
@@ -58,13 +54,14 @@ class Watch:
     def look(self) -> None:
         """No node grants while another may admit a reclaim, nor the other way round; nothing goes back."""
         world = self.world
-        grace, meta = world.redis.hgetall(world.key("grace")), world.redis.hgetall(world.key("meta"))
+        view = view_of(world.redis.hget(world.key("meta"), "view") or b"")
         for node in world.nodes:
-            if node.alive and grace.get(b"state") == b"active" and int(grace[b"in_force"]):
+            if node.alive and view.state is GraceState.ACTIVE and view.in_force:
                 assert not node.check(Operation.NEW).allowed, "invariant 1: a new lock once the epoch is in force"
-            elif node.alive and grace.get(b"state") != b"active":
+            elif node.alive and view.state is GraceState.NORMAL:
                 assert not node.node.lease.snapshot.reclaims, "invariant 1: a reclaim once the epoch is lifted"
-        newest = (int(meta[b"clock"]), int(meta[b"revision"]), int(meta[b"epoch"]))
+        world.rights()  # invariant 5a: a second one is an error
+        newest = (world.clock, view.revision, view.epoch)
         assert all(new >= old for new, old in zip(newest, self.newest, strict=True)), "invariant 3"
         self.newest = newest
         assert world.events().count("lift") <= newest[2], "invariant 4"
@@ -126,43 +123,51 @@ def test_33_a_whole_failover_with_two_versions(world: World, later: Path, versio
 def outcome(call: Call[Any], reply: Reply) -> tuple[str, str]:
     """Return what a caller gets from a reply."""
     try:
-        return "answer", repr(call.parse(reply))
+        return "answer", repr(call.result(reply))
     except CoordinatorError as error:
         return type(error).__name__, str(error)
 
 
 def replies(n1: Player) -> list[tuple[Call[Any], Reply]]:
-    """Return a reply to each script; the calls that end this life come last."""
+    """Return a reply to each script; the call that ends this life comes last."""
     n1.register("a")
     n1.lock("a")
     n1.start("x")
-    calls = sorted(every_call(n1, "a", "nobody"), key=lambda call: call.script.name in {"node_join", "node_leave"})
+    calls = sorted(every_call(n1, "a", "nobody"), key=lambda call: call.script.name == "node_leave")
     return [(call, n1.world.run(call)) for call in calls]
+
+
+def altered(call: Call[Any], reply: Reply, data: list[Any]) -> Reply:
+    """Return a reply of the same head with other data."""
+    return Reply(call.script, [reply.status.encode(), reply.raw_view, reply.clock_ms, reply.writes, *data])
 
 
 def test_33_trailing_data_is_tolerated_or_refused_by_name(world: World) -> None:
     """More data than this version knows: the same answer as without it, or ContractBroken that names the script."""
     for call, reply in replies(world.node("n1")):
-        more = replace(reply, data=(*reply.data, b"a later field"))
-        kind, text = outcome(call, more)
+        kind, text = outcome(call, altered(call, reply, [*reply.data, b"a later field"]))
         assert (kind, text) == outcome(call, reply) or (kind == "ContractBroken" and call.script.name in text)
 
 
 def test_33_missing_data_is_refused_by_name(world: World) -> None:
     """Less data than this version needs never ends in anything but an error of this package, which names the script."""
     for call, reply in replies(world.node("n1")):
-        kind, text = outcome(call, replace(reply, data=reply.data[:-1]))
+        kind, text = outcome(call, altered(call, reply, reply.data[:-1]))
         assert kind != "ContractBroken" or call.script.name in text
 
 
-@pytest.mark.parametrize(("place", "value"), [(0, b"MAYBE"), (3, b"x"), (5, b"recovering"), (10, [])])
+VIEW = b"dataset 1 1 normal 0 0 0 0"
+ODD_VIEWS = (7, VIEW.replace(b"1", b"x", 1), VIEW.replace(b"normal", b"recovering"), VIEW + b" 1")
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, b"MAYBE"), (2, b"x"), (3, []), *((1, view) for view in ODD_VIEWS)])
 def test_33_a_head_of_another_version_is_refused_by_name(place: int, value: object) -> None:
-    """A status, number or state of the scope that this version does not know."""
-    head: list[object] = [b"ADVANCED", 1, b"dataset", 1, 1, b"normal", 1, 0, 0, 0, 0]
-    assert read(script.load("grace_advance"), head).status == "ADVANCED"
+    """A status, a number, a state or a view of the scope that this version does not know."""
+    head: list[object] = [b"ADVANCED", VIEW, 1, 1]
+    assert Reply(script.load("grace_advance"), head).view.dataset == "dataset"
     head[place] = value
     with pytest.raises(ContractBroken, match="grace_advance"):
-        read(script.load("grace_advance"), head)
+        _ = Reply(script.load("grace_advance"), head).view
 
 
 @pytest.mark.parametrize("mismatch", ["the scope's", "the node's"])

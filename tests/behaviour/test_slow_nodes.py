@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator import GraceState
-from coordinator.node.lease import Head
 from coordinator.protocol import nodes
+from coordinator.protocol.call import OPERATOR, Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,9 @@ class Hung:
     def renew(self) -> bool:
         """Renew; tell whether the lease was extended."""
         node, world = self.player.node, self.player.world
-        call = nodes.renew(node.keys, node.lease.head(node.now()), self.acked)
+        call = nodes.renew(node.meta, node.lease.head(node.now()), self.acked)
         reply = world.run(call)
-        node.lease.observe(call.head, reply.state, node.now())
+        node.lease.observe(call.head, reply, node.now())
         return call.parse(reply).extended
 
 
@@ -66,7 +66,7 @@ def test_14_n3_never_acks_the_start(world: World, hung: bool) -> None:  # noqa: 
     waited = barrier_passes(
         n1,
         n3.owner,
-        lambda: n1.node.lease.state.in_force,
+        lambda: n1.node.lease.view.in_force,
         (lambda: extended.append(stuck.renew())) if hung else lambda: None,
     )
     n1.admit("a").confirm()
@@ -93,7 +93,7 @@ def test_14_n3_never_acks_the_close(world: World, hung: bool) -> None:  # noqa: 
         if hung:
             stuck.renew()
 
-    waited = barrier_passes(n1, n3.owner, lambda: n1.node.lease.state.state is GraceState.NORMAL, meanwhile)
+    waited = barrier_passes(n1, n3.owner, lambda: n1.node.lease.view.state is GraceState.NORMAL, meanwhile)
     assert not any(refused)
     assert waited <= (2 if hung else 1) * LEASE + MARGIN + STEP_MS
     assert n1.check().allowed
@@ -109,10 +109,10 @@ def test_14_an_ack_at_last_is_extended_again(world: World) -> None:
         extended = stuck.renew()
         n1.run(n1.node.renew())
     assert not extended
-    stuck.acked = n1.node.lease.state.revision
+    stuck.acked = n1.node.lease.view.revision
     assert stuck.renew()
     n1.run(n1.node.renew())
-    assert n1.node.lease.state.in_force
+    assert n1.node.lease.view.in_force
 
 
 @pytest.mark.parametrize("barrier", ["start", "close"])
@@ -127,9 +127,8 @@ def test_14_a_crash_loop_does_not_hold_it_up(world: World, barrier: str) -> None
     def crash_and_restart() -> None:
         if world.clock - began < 3000 * len(lives):
             return
-        head = Head("", 0, n1.node.lease.state.dataset, 0, 0, 0, n1.node.now())
-        boot, settings = f"boot {len(lives)}", world.settings
-        call = nodes.join(n1.node.keys, head, "n3", boot, "d", settings, "v", bootstrap=True, predecessor_dead=False)
+        boot, head = f"boot-{len(lives)}", Head(OPERATOR, n1.node.now())
+        call = nodes.join(n1.node.meta, head, "n3", boot, "d", world.settings, "v", predecessor_dead=False)
         lives.append(f"n3:{call.parse(world.run(call)).incarnation}")
 
     crash_and_restart()
@@ -139,8 +138,8 @@ def test_14_a_crash_loop_does_not_hold_it_up(world: World, barrier: str) -> None
         n1.start("a")
 
     def passed() -> bool:
-        state = n1.node.lease.state
-        return state.state is GraceState.NORMAL if barrier == "close" else state.in_force
+        view = n1.node.lease.view
+        return view.state is GraceState.NORMAL if barrier == "close" else view.in_force
 
     waited = barrier_passes(n1, lives[0], passed, crash_and_restart)
     assert waited <= LEASE + MARGIN + STEP_MS

@@ -1,0 +1,155 @@
+"""How a test brings the events of a driven scope into an order of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from coordinator import OutcomeUnknown, StaleGrant, Unavailable
+from coordinator.api.blocking import drive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coordinator.node import Flow, Grant
+    from coordinator.protocol import Call
+    from tests.world import Player, World
+
+LAPSE = 9.5
+"""Seconds in which a death is noticed: lease, margin, and what it takes to look."""
+LOST, DOWN = "lost", "down"
+
+
+def lose(world: World, player: Player) -> None:
+    """Let a node die and be noticed."""
+    player.crash()
+    world.pass_time(LAPSE)
+
+
+def make_deaf(player: Player) -> None:
+    """Have a node hear no events: it learns by heartbeats only."""
+    player.listen = lambda: None  # type: ignore[method-assign]
+
+
+def state_of(world: World, client: str) -> str:
+    """Return the state of a registration, as Redis has it."""
+    state: Any = world.redis.hget(world.key("client", client), "state")
+    return "live" if state is None else str(state.decode())
+
+
+def confirms(grant: Grant) -> bool:
+    """Tell whether a grant still counts."""
+    try:
+        grant.confirm()
+    except StaleGrant:
+        return False
+    return True
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+
+def registering(player: Player, client: str, *, ttl: float = 0.0, verifier: str | None = None) -> Flow[list[Any]]:
+    """Return the flow that registers a client."""
+    return player.node.register([player.node.registering(client, "nfs", "", ttl, verifier, None)])
+
+
+def first_answer(player: Player, flow: Flow[Any]) -> None:
+    """Let a flow have the answer to its first request; then its node dies, or its caller gives up."""
+    request: Any = flow.send(None)
+    flow.send(player.send(request))
+    flow.close()
+
+
+def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
+    """Go on with a flow whose request was held back."""
+
+    def go_on() -> Flow[Any]:
+        asked = request
+        while True:
+            try:
+                asked = flow.send((yield asked))
+            except StopIteration as end:
+                return end.value
+
+    return player.run(go_on())
+
+
+def in_time(player: Player, flow: Flow[Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """Run a flow whose sleeps take time, in which the other nodes beat and `meanwhile` happens."""
+
+    def sleep(seconds: float) -> None:
+        player.world.jump(seconds)
+        meanwhile()
+        player._pause(seconds)
+
+    return drive(flow, player.send, sleep)
+
+
+def counting(player: Player) -> list[str]:
+    """Return a list that grows by the script of each round trip of a node."""
+    send, sent = player.send, []
+
+    def counted(call: Call[Any]) -> Any:
+        sent.append(call.script.name)
+        return send(call)
+
+    player.send = counted  # type: ignore[method-assign]
+    return sent
+
+
+# -- replies that do not come -----------------------------------------------------------------------------------------
+
+
+def faulty(player: Player, flow: Flow[Any], *plan: str) -> Any:
+    """Run a flow whose round trips fail as planned: the reply is lost after the effect, or nothing is reached."""
+    faults = list(plan)
+
+    def run(call: Call[Any]) -> Any:
+        fault = faults.pop(0) if faults else ""
+        if fault == DOWN:
+            message = "nothing was reached"
+            raise Unavailable(message)
+        reply = player.send(call)
+        if fault == LOST:
+            message = "the reply was lost"
+            raise OutcomeUnknown(message)
+        return reply
+
+    return drive(flow, run, lambda _: None)
+
+
+def lost_reply(player: Player, flow: Flow[Any], between: Callable[[], object] = lambda: None, *, times: int = 1) -> Any:
+    """Run a flow whose first replies are lost although executed; `between` acts after each."""
+    left = times
+
+    def send(call: Call[Any]) -> Any:
+        nonlocal left
+        reply = player.send(call)
+        if left:
+            left -= 1
+            between()
+            message = "the reply was lost"
+            raise OutcomeUnknown(message)
+        return reply
+
+    return drive(flow, send, lambda _: None)
+
+
+def given_up(world: World, flow: Flow[Any]) -> Call[Any]:
+    """Run a flow that gets no answer and gives up; return its last request, which is on its way still."""
+    delayed: list[Call[Any]] = []
+
+    def on_its_way(call: Call[Any]) -> Any:
+        delayed.append(call)
+        world.time += world.settings.op_timeout_seconds
+        message = "no reply came"
+        raise OutcomeUnknown(message)
+
+    def sleep(seconds: float) -> None:
+        world.time += seconds
+
+    with pytest.raises(OutcomeUnknown):
+        drive(flow, on_its_way, sleep)
+    return delayed[-1]
