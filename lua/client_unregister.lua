@@ -5,7 +5,7 @@
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
--- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token of the claim or empty
+-- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim or empty
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
@@ -58,7 +58,7 @@ local function unregister(client, generation)
     redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', int(scope.clock))
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
   end
-  return { 'DUE', reg.due, reg.generation, reg.adapter, '' }, reg
+  return { 'DUE', reg.due, reg.generation, reg.adapter, '', '' }, reg
 end
 
 for i = FIRST, #ARGV, GROUP do
@@ -78,7 +78,7 @@ if claim_ms > 0 and #leaving > 0 then
     if not entry or one.reg.generation > entry.upto then
       one.claim = nil -- another release is under way; its acknowledgement arms this one
     elseif entry.claimed and entry.claimant == scope.owner then
-      one.answer[5] = entry.token
+      one.answer[5], one.answer[6] = entry.token, entry.reason
       redis.call('ZADD', prefix .. 'due', int(scope.clock + claim_ms), one.client) -- it lasts as long as a new one
     elseif not entry.claimed then
       if not seen[one.client] then
@@ -90,7 +90,7 @@ if claim_ms > 0 and #leaving > 0 then
   end
   release.claim_all(scope, claims, claim_ms)
   for _, one in ipairs(leaving) do
-    if one.claim then one.answer[5] = one.claim.token end
+    if one.claim then one.answer[5], one.answer[6] = one.claim.token, one.claim.entry.reason end
   end
 end
 return reply(scope, 'OK', unpack(answers))

@@ -26,6 +26,7 @@ local reached = ack(scope, acked)
 
 -- A member that does not ack must not hold up the others for ever: its lease is not extended any more.
 local node = prefix .. 'node:' .. scope.owner
+if scope.floor then redis.call('HSET', node, 'floor', scope.floor) end -- what is given up does nothing after this
 local figures = redis.call('HMGET', node, 'lease', 'margin')
 local extended, barrier, since = 1, 0, 0
 if scope.active then

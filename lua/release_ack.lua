@@ -9,7 +9,7 @@
 -- Status   DATA_LOST | FENCED | LATE | STALE_TOKEN | ACKED | OK
 -- Retry    safe: a release that is gone was acknowledged
 -- Durable  no
--- Cost     O(releases); of a client without a record O(members + adapters)
+-- Cost     O(releases); of a client whose registration has not ended with it O(members + adapters)
 --- @include begin
 --- @include now
 --- @include commit
@@ -39,14 +39,16 @@ end
 local function acknowledge(client, entry)
   release.remove(client)
   local reg = registration(client)
-  if not reg then -- its record has expired
-    for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
-      redis.call('SREM', prefix .. 'clients:' .. owner, client)
-    end
-    for adapter in string.gmatch(adapters, '%S+') do redis.call('SREM', prefix .. 'adapter:' .. adapter, client) end
-  elseif reg.generation <= entry.upto then
+  if reg and reg.generation <= entry.upto then
     redis.call('DEL', prefix .. 'client:' .. client)
     give_back(client, reg.owner, reg.adapter)
+  else -- its record has expired; perhaps it has registered since, elsewhere or under another adapter
+    for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
+      if not reg or owner ~= reg.owner then redis.call('SREM', prefix .. 'clients:' .. owner, client) end
+    end
+    for adapter in string.gmatch(adapters, '%S+') do
+      if not reg or adapter ~= reg.adapter then redis.call('SREM', prefix .. 'adapter:' .. adapter, client) end
+    end
   end
   local upto, reason = string.match(entry.more, '^(%d+):(%S+)$')
   if upto then

@@ -18,7 +18,7 @@
 --- @include release
 --- @include waiting_home
 --- @include view
-local PAGE, PAGES_MAX = 200, 3
+local PAGE, PAGES_MAX, PUT_BACK_MS = 200, 3, 100
 local limit, claim_ms, prefer = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local scope, refusal, why = begin()
@@ -62,7 +62,8 @@ local function take(offset)
     if home_until > scope.clock then
       ask_again(home_until)
     elseif wait > 0 then
-      put_back[#put_back + 1], put_back[#put_back + 2] = int(math.max(wait, scope.clock + 1)), client
+      if wait <= scope.clock then wait = scope.clock + PUT_BACK_MS end -- overdue: looked at now and then
+      put_back[#put_back + 1], put_back[#put_back + 2] = int(wait), client
     elseif #claims == limit then
       ask_again(scope.clock)
     else

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 READERS = {
     "open": "SMEMBERS", "lost": "SMEMBERS", "members": ("ZRANGE", 0, -1), "due": ("ZRANGE", 0, -1),
-    "releases": "HGETALL", "ending": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "SMEMBERS",
-    "closing": "HGETALL",
-    "client": ("HMGET", "owner", "generation", "state", "adapter"), "adapter": "SMEMBERS", "grace": ("HMGET", "state"),
+    "releases": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "HGETALL", "wanted": "HGETALL",
+    "client": ("HMGET", "owner", "generation", "state", "adapter"), "adapter": "SMEMBERS", "meta": ("HMGET", "view"),
 }  # fmt: skip
 """How a key is read, by its name; of the others only the TTL counts."""
 TYPES = {name: kind for name, kind, *_ in described()}
@@ -86,7 +85,7 @@ class Scope:
         yield from self._owners()
         yield from self._releases()
         yield from self._clients()
-        if self.fixed("grace") != [b"active"]:
+        if b" active " not in (self.fixed("meta") or [b""])[0]:
             yield from (f"{kind} has entries outside of a period" for kind in ("open", "lost") if self.fixed(kind))
 
     def _lives(self) -> Iterator[str]:
@@ -106,41 +105,34 @@ class Scope:
             for owner, _ in self.derived(kind):
                 if owner not in members and owner not in rosters:
                     yield f"{kind}:{owner!r} is of nobody"
-        yield from (
-            f"closing:{owner!r} is of no member" for owner, _ in self.derived("closing") if owner not in members
-        )
+        yield from (f"wanted:{owner!r} is of no member" for owner, _ in self.derived("wanted") if owner not in members)
 
     def _releases(self) -> Iterator[str]:
         due, releases = set(self.fixed("due")), dict(self.fixed("releases"))
         for name in due ^ releases.keys():
             yield f"release {name!r} is {'due, but nothing else' if name in due else 'not due'}"
-        ending = Counter(
-            name.split(b"|", 2)[2]
-            for name, entry in releases.items()
-            if entry.split(b" ")[:2] != [b"disconnect", b"-"] and not entry.startswith(b"orphaned ")
-        )
-        counted = {client: int(count) for client, count in self.fixed("ending").items()}
-        if counted != ending:
-            yield f"ending counts {counted}, but there are {dict(ending)}"
 
     def _clients(self) -> Iterator[str]:
-        names = {tuple(name.split(b"|", 2)) for name in self.fixed("due")}
-        released = {name[2] for name in names}
+        released = set(self.fixed("due"))
         records = dict(self.derived("client"))
         sets = dict(self.derived("clients"))
         places = dict(self.derived("adapter"))
-        for client, (owner, generation, state, adapter) in records.items():
-            word = state.decode()
+        members = set(self.fixed("members"))
+        for client, (owner, _, state, adapter) in records.items():
+            word = (state or b"live").decode()
             if client not in places.get(adapter, ()):
                 yield f"client:{client!r} has no place of {adapter!r}"
-            ending = bool(names & {(owner, generation, client), (owner, b"*", client)})
+            ending = client in released
             if not ending and client not in sets.get(owner, ()):
                 yield f"client:{client!r} ({word}) is neither a client of {owner!r} nor due"
-            if not ending and word != "live":
+            if not ending and word not in {"live", "yielded"}:
                 yield f"client:{client!r} is {word}, but not due"
             expires = self.ttl["client", client] >= 0
             if (word == "deferred" and not expires) or (word == "live" and expires):
                 yield f"client:{client!r} is {word} and has a TTL of {self.ttl['client', client]}"
+        rosters = members | set(self.fixed("lost"))
+        rights = Counter(client for owner, held in self.derived("holders") if owner in rosters for client in held)
+        yield from (f"{client!r} has {count} rights" for client, count in rights.items() if count > 1)
         for kind in ("adapter", "clients"):
             for suffix, members in self.derived(kind):
                 for client in members - records.keys() - released:

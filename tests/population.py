@@ -23,8 +23,8 @@ def register_holders(node: Node, run: Callable[[Flow[Any]], Any], ids: Sequence[
     """Register clients on a node and make each a holder, as its first lock would."""
 
     def hold(batch: Sequence[bytes]) -> Flow[Any]:
-        pairs = tuple(value for client in batch for value in (client, node.entry(client).generation))
-        return node.ask(lambda head: clients.statuses("client_hold", node.keys, head, pairs))
+        pairs = [(client, entry.generation) for client in batch if (entry := node.registry.get(client)) is not None]
+        return node.ask(lambda head: clients.hold(node.meta, head, pairs))
 
     register(node, run, ids)
     assert not any(run(node.in_batches(ids, hold, BATCH_MAX)))

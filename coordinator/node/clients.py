@@ -204,7 +204,7 @@ class Clients(Turns):
             if entry is not None:
                 self.metrics.connection(entry.adapter, "disconnect")
             if answer.token:
-                claims.append(releases.own(client, answer.generation, answer.adapter, answer.token))
+                claims.append(releases.own(client, answer.generation, answer.adapter, answer.token, answer.reason))
             else:
                 self.due_at(answer.due_ms)
             wait = max(0.0, (answer.due_ms - self.lease.clock_ms) / 1000)

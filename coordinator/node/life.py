@@ -100,11 +100,13 @@ class Life:
         does nothing.
         """
         unknown: errors.OutcomeUnknown | None = None
+        first = 0
         for attempt in range(1, ATTEMPTS + 1):
             last = attempt == ATTEMPTS
             self.refuse_unless_valid(unknown)
             head = self.lease.head(self.now())
             head.repeated = unknown is not None
+            head.first = first = first or head.serial
             call = build(head)
             try:
                 reply: Reply = yield call

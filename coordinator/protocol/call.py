@@ -81,7 +81,7 @@ def view_of(raw: bytes) -> View:
 class Head:
     """What every request carries, packed into one argument: who asks, and what the asker was told last."""
 
-    __slots__ = ("owner", "packed", "repeated", "sent", "serial")
+    __slots__ = ("first", "owner", "packed", "repeated", "sent", "serial")
 
     def __init__(  # noqa: PLR0913, PLR0917  (the facts of the head)
         self, owner: str, sent: float, serial: int = 0, floor: int = 0, writes: int = 0, view: bytes = b""
@@ -96,6 +96,8 @@ class Head:
         self.serial = serial
         self.repeated = False
         """An earlier attempt of the same call got no answer. Some scripts are told."""
+        self.first = serial
+        """The serial of the first attempt of the same call."""
         self.packed = b"%b %d %d %d %b" % (owner.encode(), serial, floor, writes, view)
 
 

@@ -59,12 +59,13 @@ class Yielded(NamedTuple):
 
 
 class Leaving(NamedTuple):
-    """A disconnect, as the script answered; `token` is empty unless the caller claimed the release."""
+    """A disconnect, as the script answered; `token` and `reason` are empty unless the caller claimed the release."""
 
     due_ms: int
     generation: int
     adapter: str
     token: str
+    reason: str
 
 
 def register(key: bytes, head: Head, clients: Sequence[Registering]) -> Call[list[Registered | CoordinatorError]]:
@@ -102,7 +103,7 @@ def unregister(
     def parse(reply: Reply) -> list[Leaving | CoordinatorError]:
         check(reply)
         return [
-            Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]))
+            Leaving(int(group[1]), int(group[2]), text(group[3]), text(group[4]), text(group[5]))
             if group[0] == b"DUE"
             else _refusal(reply, group)
             for _, group in zip(clients, reply.data, strict=True)
@@ -178,7 +179,8 @@ def revoke(key: bytes, head: Head, client: bytes) -> Call[tuple[str, int]]:
         check(reply)
         return text(reply.data[0]), int(reply.data[1])
 
-    return call("client_revoke", key, head, (client,), parse)
+    first = head.first if head.repeated else 0
+    return call("client_revoke", key, head, (client, first), parse)
 
 
 def view(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRegistration | None]]:

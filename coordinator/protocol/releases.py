@@ -21,9 +21,9 @@ class Claim:
     release: Release
 
 
-def own(client: bytes, generation: int, adapter: str, token: str) -> Claim:
-    """Return the claim that an unregister with TTL 0 made for its caller."""
-    return Claim(client, token, Release(client_str(client), generation, "disconnect", adapter))
+def own(client: bytes, generation: int, adapter: str, token: str, reason: str = "disconnect") -> Claim:
+    """Return the claim that an unregister made for its caller."""
+    return Claim(client, token, Release(client_str(client), generation, reason, adapter))
 
 
 def claim(key: bytes, head: Head, limit: int, claim_ms: int, prefer_ms: int) -> Call[tuple[int, list[Claim]]]:

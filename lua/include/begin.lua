@@ -16,7 +16,7 @@ local function begin()
   local owner, serial, floor, writes, told = string.match(ARGV[1], '^(%S+) (%d+) (%d+) (%d+) (.*)$')
   local meta = redis.call('HMGET', KEYS[1], 'view', 'clock', 'raw', 'generation')
   local scope = {
-    owner = owner, view = meta[1] or '', told = told, clock = tonumber(meta[2] or 0), raw = meta[3] or 0,
+    owner = owner, serial = serial, view = meta[1] or '', told = told, clock = tonumber(meta[2] or 0), raw = meta[3] or 0,
     generation = meta[4] or 0, writes = 0, timed = false,
     active = meta[1] and string.find(meta[1], ' active ', 1, true) ~= nil,
   }
