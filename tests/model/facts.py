@@ -30,6 +30,8 @@ class Life:
     writes: int = 1
     floor: int = 0
     fenced: str = ""
+    revoked: tuple[int, bytes] = (0, b"")
+    """Serial and client of its last revoke that was executed."""
 
     @property
     def bound(self) -> int:

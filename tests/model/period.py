@@ -29,6 +29,8 @@ class Period(Facts):
 
     kinds: list[str] = field(default_factory=list)
     """Events that the present script must leave."""
+    serial: int = 0
+    """Of the present request."""
     was_done: bool = False
     """The present script is a repeat that found everything done."""
     on_end: Callable[[bytes, int | None], None] = lambda *_: None
@@ -108,9 +110,16 @@ class Period(Facts):
                 self.on_end(client, upto)
                 self.on_forfeit(client, upto)
         self.orphans |= self.lost
-        self.lost, self.open, self.ended = set(), set(), set()
+        self.forget_open()
+        self.lost = set()
         self.active, self.in_force, self.closing, self.reclaim_until, self.cap = False, 0, False, 0, 0
         self.transition("lift")
+
+    def next_generation(self, count: int) -> int:
+        """Take so many generations; return the one before the first."""
+        before = max(self.counters["generation"], self.clock - 1)
+        self.counters["generation"] = before + count
+        return before
 
     # -- owners and rosters ----------------------------------------------------------------------------------------------
 
@@ -145,6 +154,12 @@ class Period(Facts):
         """Nobody was on it."""
         self.close_roster(roster)
         self.rosters.pop(roster, None)
+
+    def forget_open(self) -> None:
+        """The period is over, whatever was still being read."""
+        for roster in self.open - self.lost:
+            self.rosters.pop(roster, None)
+        self.open, self.ended = set(), set()
 
     def lapse(self, owner: str) -> None:
         """A member's lease is over now."""
@@ -261,8 +276,7 @@ class Period(Facts):
         if self.start_later(life.grace_ms) and (roster not in self.lost or self.closing):
             return "LATER", []
         if not epoch:
-            self.counters["generation"] = max(self.counters["generation"] + 1, self.clock)
-            self.rosters.setdefault(roster, Roster(self.counters["generation"]))
+            self.rosters.setdefault(roster, Roster(self.next_generation(1)))
             self.open.add(roster)
             self.ended.add(b"")
             return "STARTED", [present]
@@ -319,6 +333,7 @@ class Period(Facts):
             self.wanted.pop(member, None)
             if self.holders[member] or self.registered[member]:
                 self.lost.add(member)
-        self.members, self.open, self.ended, self.active = {}, set(), set(), False
+        self.members, self.active = {}, False
+        self.forget_open()
         self.start_unknown(grace, lease, margin)
         return "LOST", []

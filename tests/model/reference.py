@@ -67,6 +67,9 @@ class Reference(Registrations):
         refused = self._begin(owner, *head)
         if refused is not None:
             return refused
+        self.serial = head[0]
+        if script == "node_renew":
+            self.lives[owner].floor = max(self.lives[owner].floor, head[1])
         if script == "orphan_drain":
             return self._orphan_drain(owner, head[1], found)
         effect = getattr(self, f"_{script}", None)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from coordinator.protocol import Reply
 
 ASK_AGAIN = 20
+PUT_BACK_MS = 100
 
 
 def groups(args: Words, size: int) -> Iterator[Words]:
@@ -28,11 +29,6 @@ class Registrations(Period):
 
     on_complete: Callable[[bytes, int], None] = lambda *_: None
     """Told that a client has its locks back, up to this generation of its right on a roster."""
-
-    def _next_generation(self, count: int) -> int:
-        before = max(self.counters["generation"], self.clock - 1)
-        self.counters["generation"] = before + count
-        return before
 
     def _end(self, client: bytes, upto: int | None) -> None:
         """A right ends, wherever it is."""
@@ -80,7 +76,7 @@ class Registrations(Period):
 
     def _client_register(self, owner: str, args: Words, _: Reply) -> Answer:
         items = list(groups(args[1:], 7))
-        generation = self._next_generation(len(items))
+        generation = self.next_generation(len(items))
         gone = dict(self.wanted[owner]) if args[0] == b"1" else {}
         asked: dict[str, dict[bytes, str]] = defaultdict(dict)
         moves: set[str] = set()
@@ -138,7 +134,7 @@ class Registrations(Period):
 
     def _client_cancel(self, owner: str, args: Words, _: Reply) -> Answer:
         own, clients = args[0] == b"1", args[1:]
-        generation, moves = self._next_generation(len(clients)), set[str]()
+        generation, moves = self.next_generation(len(clients)), set[str]()
         answers: list[object] = []
         for client in clients:
             reg = self.clients.get(client)
@@ -226,7 +222,7 @@ class Registrations(Period):
                 answers.append([b"MOVED", 0, reg.generation])
                 continue
             self._disconnect(client, reg)
-            answer = [b"DUE", reg.due, reg.generation, reg.adapter.encode(), b""]
+            answer = [b"DUE", reg.due, reg.generation, reg.adapter.encode(), b"", b""]
             answers.append(answer)
             if reg.state == "leaving":
                 over.append((client, reg, answer))
@@ -241,7 +237,7 @@ class Registrations(Period):
             elif entry.claimant == owner:
                 entry.due = self.clock + claim_ms
             if entry.claimant == owner:
-                answer[4] = entry.token.encode()
+                answer[4:] = [entry.token.encode(), entry.reason.encode()]
         return "OK", list(answers)
 
     def _disconnect(self, client: bytes, reg: Registration) -> None:
@@ -256,13 +252,18 @@ class Registrations(Period):
             self.enqueue(client, reg.generation, "revoked", self.clock)
 
     def _client_revoke(self, owner: str, args: Words, _: Reply) -> Answer:
-        client = args[0]
+        client, first = args[0], int(args[1])
+        done, who = self.lives[owner].revoked
+        if first and who == client and done >= first:
+            self.was_done = True
+            return "REVOKED", [b"", 0]
         reg, right = self.clients.get(client), self.right(client)
         self.was_done = not right and (reg is None or reg.state == "leaving")
         if reg is None and not right:
             return ("REVOKED", [b"", 0]) if client in self.releases else ("UNKNOWN", [])
         if reg is not None and reg.state == "leaving" and not right:
             return "REVOKED", [reg.owner.encode(), reg.generation]
+        self.lives[owner].revoked = self.serial, client
         self._end(client, None)
         home, upto = "", right
         if reg is not None:
@@ -334,7 +335,7 @@ class Registrations(Period):
             if is_home_first and at + prefer > self.clock:
                 continue
             if wait:
-                entry.due = max(wait, self.clock + 1)
+                entry.due = wait if wait > self.clock else self.clock + PUT_BACK_MS
             elif len(claimed) < limit:
                 home = self.home_of_right(client)
                 if home and self.holders[home][client] <= entry.upto:
