@@ -85,7 +85,7 @@ class Scope:
         yield from self._owners()
         yield from self._releases()
         yield from self._clients()
-        if b" active " not in (self.fixed("meta") or [b""])[0]:
+        if b" active " not in ((self.fixed("meta") or [None])[0] or b""):
             if self.fixed("lost") or set(self.fixed("open")) - self._being_read():
                 yield f"open or lost has entries outside of a period: {self.fixed('open')}, {self.fixed('lost')}"
 

@@ -203,7 +203,7 @@ class Scope(RuleBasedStateMachine):
             case "withdraw":
                 node.begin(node.node.withdraw())
             case "end":
-                epoch = (0, self.model.epoch, self.model.epoch - 1)[number % 3]
+                epoch = (0, self.model.epoch, max(0, self.model.epoch - 1))[number % 3]
                 node.begin(node.node.end_grace("model", epoch))
             case _:
                 node.begin(getattr(node.node, what)(client))
