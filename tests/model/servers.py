@@ -76,6 +76,7 @@ class Servers:
         """Clients whose locks are all back, and who wait for others to complete with."""
         self.backup: tuple[Any, dict[str, Any], dict[bytes, int]] | None = None
         self.lost_at = float("-inf")
+        self.remembered: list[str] = []
         self.event = "0-0"
 
     def close(self) -> None:
@@ -103,6 +104,8 @@ class Servers:
             for client, word in zip(call.args[1::2], reply.data[1:], strict=True):
                 if word == b"ACKED" and client in pending:
                     self.table.acknowledged(client, pending[client])
+        if call.script.name == "scope_lost":
+            self.remembered.append(f"{process.owner} {call.args} {reply.status}")
         self.model.compare(self.snapshot)
         self.check(call.script.name)
 

@@ -37,6 +37,8 @@ EPOCH_MS = 2 * 10**12
 TICK = 0.5
 START = 1000.0
 """Node time at the beginning."""
+POLL = 0.004
+"""By so much time goes on at the least while somebody sleeps."""
 PATIENCE = 0.17
 """How long settle lets those wait who sleep for a few ms, to ask again then."""
 STEPS_MAX = 600
@@ -339,7 +341,7 @@ class Simulation:
                 wakes = min((self._wakes_at(op) for op in self.sleepers()), default=until + 1)
                 if wakes > until:
                     return
-                self.time = max(self.time, wakes)
+                self.time = max(self.time + POLL, wakes)
         msg = f"does not come to rest: {[op.request for op in self.ready()]}"
         raise AssertionError(msg)
 

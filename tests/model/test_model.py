@@ -518,7 +518,7 @@ class Scope(RuleBasedStateMachine):
         need(not self.model.clients, f"6: registrations stay: {self.model.clients}")
         need(not self.table.owed, f"6: forfeited and never released: {self.table.owed}")
         left = [lock for lock in self.table.locks if not lock.zombie]
-        need(not left, f"5a, 6: locks that nobody frees: {left}")
+        need(not left, f"5a, 6: locks that nobody frees: {left}; {self.model.counters} {self.s.remembered}")
         survivor.node.claims_releases = False
         survivor.ops.clear()
         survivor.begin(survivor.node.leave(survivor.now() + 5))
