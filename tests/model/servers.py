@@ -77,7 +77,6 @@ class Servers:
         self.backup: tuple[Any, dict[str, Any], dict[bytes, int]] | None = None
         self.lost_at = float("-inf")
         self.remembered: list[str] = []
-        self.event = "0-0"
 
     def close(self) -> None:
         """Remove everything, and give connections back."""
@@ -92,9 +91,7 @@ class Servers:
 
     def executed(self, call: Call[Any], reply: Reply, process: Process) -> None:
         """Compare Redis with the model after every script."""
-        events = self.sim.events(self.event)
-        if events:
-            self.event = events[-1][0]
+        events = self.sim.read_events()
         before, self.snapshot = self.snapshot, take(self.redis, self.sim.keys)
         pending = {client: entry.upto for client, entry in self.model.releases.items()}
         self.model.executed(call, reply, [kind for _, kind, *_ in events], self.snapshot)
@@ -156,7 +153,6 @@ class Servers:
             self.model.put_back(facts)
             self.table.owed = dict(owed)
         self.lost_at = self.sim.time
-        self.event = self.sim.newest_event()
         self.snapshot = take(self.redis, self.sim.keys)
         self.model.clock = self.snapshot.clock
         self.table.freed.clear()

@@ -139,7 +139,8 @@ class Process:
         self.node.on_move = self.moves.append
         self.node.on_ended = self.ends.append
         self.keeper = Keeper(self.node)
-        self.cursor = "0-0"
+        self.heard = 0
+        """How many of the scope's events it has read."""
         self.begin(self.node.join(), self._joined, self._not_joined)
 
     def _not_joined(self, _: errors.CoordinatorError) -> None:
@@ -147,7 +148,8 @@ class Process:
 
     def _joined(self, _: None) -> None:
         self.started = True
-        self.cursor = self.node.last_event
+        last = self.node.last_event
+        self.heard = next((i + 1 for i, event in enumerate(self.sim.log) if event[0] == last), len(self.sim.log))
         self.begin(self.keeper.run())
 
     def _wake(self) -> None:
@@ -189,9 +191,9 @@ class Process:
 
     def hear(self, limit: int = 1000) -> None:
         """Take events from the stream."""
-        batch = self.sim.events(self.cursor)[:limit]
+        batch = self.sim.log[self.heard : self.heard + limit]
         if batch:
-            self.cursor = batch[-1][0]
+            self.heard += len(batch)
             self.node.hear_all(batch)
 
 
@@ -210,6 +212,9 @@ class Simulation:
         """How far Redis' machine has stepped since the last script."""
         self._last_ms = self._stepped_ms = 0
         self.processes: list[Process] = []
+        self.log: list[Event] = []
+        """All events so far, also those of data that are lost."""
+        self._newest = "0-0"
         self.late: list[tuple[Call[Any], Op]] = []
         """Requests that were given up and may still arrive."""
         call = initialize(self.keys.meta, Head(OPERATOR, 0.0), "d")
@@ -220,10 +225,14 @@ class Simulation:
         """Spell a key."""
         return self.keys.key(name).decode()
 
-    def events(self, after: str) -> list[Event]:
-        """Return the events after an id, with fields that stand there several times, which redis-py loses."""
-        entries: Any = self.redis.eval(READ, 1, self.key("events"), f"({after}")
-        return events_of([[b"", entries]])
+    def read_events(self) -> list[Event]:
+        """Read what is new in the stream, with fields that stand there several times, which redis-py loses."""
+        entries: Any = self.redis.eval(READ, 1, self.key("events"), f"({self._newest}")
+        news = events_of([[b"", entries]])
+        if news:
+            self._newest = news[-1][0]
+            self.log += news
+        return news
 
     def newest_event(self) -> str:
         """Return the id of the newest event."""
@@ -245,9 +254,7 @@ class Simulation:
             self.redis.hset(self.key("meta"), mapping={"clock": clock, "raw": FAR_AHEAD})
             last = round(self.time * 1000)
         self._last_ms = last
-        newest = self.newest_event()
-        for process in self.processes:
-            process.cursor = newest
+        self._newest = self.newest_event()
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

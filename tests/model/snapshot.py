@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import fakeredis
+
 if TYPE_CHECKING:
     import redis
 
@@ -51,7 +53,13 @@ def _pattern(keys: Keys) -> str:
 
 
 def read(client: redis.Redis, keys: Keys) -> dict[bytes, Any]:
-    """Return every key of the scope with its whole value; of the stream only its length."""
+    """Return every key of the scope with its whole value; of the stream only its length.
+
+    A fake server's memory is read as it is: this is done after every script.
+    """
+    if isinstance(client, fakeredis.FakeRedis):
+        start, memory = keys.key(""), client.connection_pool.connection_kwargs["server"].dbs[0]
+        return {name: _plain(memory[name].value) for name in list(memory) if name.startswith(start)}
     names: Any = client.keys(_pattern(keys))
     pipe = client.pipeline(transaction=False)
     for name in names:
@@ -65,6 +73,18 @@ def read(client: redis.Redis, keys: Keys) -> dict[bytes, Any]:
     for name, kind in zip(names, pipe.execute(), strict=True):
         readers[kind](name)
     return dict(zip(names, pipe.execute(), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    match type(value).__name__:
+        case "Hash":
+            return dict(value.getall())
+        case "ZSet":
+            return list(value.items())
+        case "XStream":
+            return len(value)
+        case _:
+            return set(value)
 
 
 def take(client: redis.Redis, keys: Keys) -> Snapshot:

@@ -57,6 +57,7 @@ class Scope(RuleBasedStateMachine):
         self.sim, self.model, self.table = self.s.sim, self.s.model, self.s.table
         self.stepped_at = -100.0
         self.loses = False
+        self.steps = 0
 
     # -- choosing -----------------------------------------------------------------------------------------------------
 
@@ -467,6 +468,9 @@ class Scope(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_over(self) -> None:
         """Check that every key has a TTL, or is permanent, or something will take it away."""
+        self.steps += 1
+        if self.steps % 4:
+            return  # it reads everything twice, key by key
         left_over = leaks(self.s.redis, self.sim.settings.namespace)
         need(not left_over, f"11: {left_over}")
 
