@@ -85,12 +85,17 @@ class Scope:
         yield from self._owners()
         yield from self._releases()
         yield from self._clients()
-        if b" active " not in ((self.fixed("meta") or [None])[0] or b""):
-            if self.fixed("lost") or set(self.fixed("open")) - self._being_read():
-                yield f"open or lost has entries outside of a period: {self.fixed('open')}, {self.fixed('lost')}"
+        odd = set(self.fixed("open")) - self._being_read() or self.fixed("lost")
+        if odd and not self._is_active():
+            yield f"open or lost has entries outside of a period: {self.fixed('open')}, {self.fixed('lost')}"
+
+    def _is_active(self) -> bool:
+        return b" active " in ((self.fixed("meta") or [None])[0] or b"")
 
     def _being_read(self) -> set[bytes]:
-        """Return the open rosters of members that read their lock store, in a scope that notices nothing of it yet."""
+        """Return the open rosters: all that there are in a period; else of members, which read their lock store."""
+        if self._is_active():
+            return set(self.fixed("open"))
         nodes = {owner.rpartition(b":")[0] for owner in self.fixed("members")}
         return {name for name in self.fixed("open") if name.partition(b":restored:")[0] in nodes}
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 
+NOBODY = "-"
+"""Token and claimant of a release that nobody works on."""
+
+
 def need(holds: object, rule: str) -> None:
     """Fail with the rule that does not hold."""
     if not holds:
@@ -61,14 +65,14 @@ class Pending:
     upto: int
     reason: str
     due: int
-    token: str = "-"
-    claimant: str = "-"
+    token: str = NOBODY
+    claimant: str = NOBODY
     more: tuple[int, str] | None = None
 
     @property
     def claimed(self) -> bool:
         """Tell whether a node works on it, or did."""
-        return self.token != "-"
+        return self.token != NOBODY
 
     @property
     def line(self) -> str:
@@ -164,7 +168,7 @@ class Facts:
             return 0
         return self.members[reg.owner] + self.lives[reg.owner].margin_ms + 1
 
-    # -- the release queue ---------------------------------------------------------------------------------------------
+    # -- the release queue --------------------------------------------------------------------------------------------
 
     def enqueue(self, client: bytes, upto: int, reason: str, at: int) -> None:
         """Note that a client's locks are to be freed. At most one entry; work is never taken from a claimant."""

@@ -153,8 +153,9 @@ def _life(node: dict[bytes, bytes]) -> tuple[int, int, int, str]:
 
 def copy(client: redis.Redis, keys: Keys) -> list[tuple[bytes, int, bytes]]:
     """Return all that the scope has, as a backup would have it: each key, its TTL in ms (0: none), its dump."""
-    copied = []
-    for name in client.keys(_pattern(keys)):  # type: ignore[union-attr]
+    copied: list[tuple[bytes, int, bytes]] = []
+    names: Any = client.keys(_pattern(keys))
+    for name in names:
         ttl: Any = client.pttl(name)
         dumped: Any = client.dump(name)
         copied.append((name, max(0, ttl), dumped))
@@ -167,4 +168,4 @@ def put_back(client: redis.Redis, keys: Keys, copied: list[tuple[bytes, int, byt
     if names:
         client.delete(*names)
     for name, ttl, dumped in copied:
-        client.restore(name, ttl, dumped)  # type: ignore[no-untyped-call]
+        client.restore(name, ttl, dumped)

@@ -108,9 +108,11 @@ class Scope(RuleBasedStateMachine):
 
     def lock_through(self, node: Process, client: bytes, file: str) -> None:
         """Let a client connect and lock, with nothing in between."""
-        for step in (lambda: self.s.register(node, [client]), lambda: self.s.lock(node, client)):
-            if node in self.acting():
-                step()
+        if node in self.acting():
+            self.s.register(node, [client])
+            self.sim.settle()
+        if node in self.acting():
+            self.s.lock(node, client)
             self.sim.settle()
         self.insert_all(node, file)
 
@@ -387,7 +389,9 @@ class Scope(RuleBasedStateMachine):
         number=pick, client=clients, ttl=st.sampled_from([0, 5, 20]), leaves=st.booleans(),
         gap=st.sampled_from([0.0, 3.0, 9.0, 40.0]), later=st.sampled_from([0.0, 4.0, 9.0, 30.0]),
     )  # fmt: skip
-    def vanish(self, number: int, client: bytes, ttl: int, gap: float, later: float, *, leaves: bool) -> None:
+    def vanish(  # noqa: PLR0913  (what is drawn)
+        self, number: int, client: bytes, ttl: int, gap: float, later: float, *, leaves: bool
+    ) -> None:
         """Let a client's node die, the client connect elsewhere and disconnect again; it comes back in time or late."""
         self.staff(number)
         home = self.s.home(client)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def test_a_repeated_completion_does_not_count_what_it_cannot_know(world: World) -> None:
     """A completion that finds everything done leaves the lock count alone: a grant may have been opened meanwhile.
 
-    Else the count is one too low, the last unlock but one drops the right, and the client may not reclaim the last lock.
+    Else the count is one too low: the last unlock but one drops the right, and the last lock cannot be reclaimed.
     """
     n1, n2 = world.node("n1"), world.node("n2")
     n1.register("A")
