@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import barrier, batches, deadlines, failover, hot_path, scripts
+from benchmarks import async_face, barrier, batches, client_cpu, deadlines, failover, hot_path, scripts
 
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
 
 BENCHMARKS = {
     "hot_path": hot_path.measure,
+    "client_cpu": client_cpu.measure,
+    "async_face": async_face.measure,
     "scripts": scripts.measure,
     "batches": batches.measure,
     "deadlines": deadlines.measure,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figure import Figure
 from coordinator import Coordinator, clock
 from coordinator.embedded import Server
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.connector import from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def measure() -> Iterator[Figure]:
     medians: dict[int, float] = {}
     for size in SIZES:
         with contextlib.ExitStack() as stack:
-            client = redis_io.from_url(stack.enter_context(Server()).url)
+            client = from_url(stack.enter_context(Server()).url)
             stack.callback(client.close)
             nodes = [stack.enter_context(Coordinator(client, node=f"node-{i}", bootstrap=True)) for i in range(size)]
             medians[size] = statistics.median(_barrier(nodes) for _ in range(ROUNDS))

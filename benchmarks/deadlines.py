@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figure import Figure, spread
 from coordinator import Coordinator, GracePeriod, Operation, Settings, clock
 from coordinator.embedded import Server
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.connector import from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ NODES = ("node-1", "node-2", "node-3")
 def measure() -> Iterator[Figure]:
     """Measure with three nodes, beside 10,000 keys that have a TTL."""
     with contextlib.ExitStack() as stack:
-        client = redis_io.from_url(stack.enter_context(Server()).url)
+        client = from_url(stack.enter_context(Server()).url)
         stack.callback(client.close)
         with client.pipeline() as pipe:
             for i in range(OTHER_KEYS):

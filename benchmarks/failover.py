@@ -15,7 +15,8 @@ from benchmarks.figure import Figure
 from coordinator import Coordinator, Settings, clock
 from coordinator.embedded import Server
 from coordinator.protocol import script
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.blocking import Channel
+from coordinator.wire.connector import from_url
 from tests.population import register_holders
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def measure() -> Iterator[Figure]:
     """Measure a whole failover with the product's threads: evict, reclaims in batches, lift, drain, releases."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Server(arguments=SLOWLOG))
-        client = redis_io.from_url(server.url)
+        client = from_url(server.url)
         stack.callback(client.close)
         settings = Settings(max_connections=HOLDERS)
         dies, *others = (
@@ -103,13 +104,13 @@ def _reclaim(node: Coordinator, ids: Sequence[str]) -> None:
 
 def _count(calls: Counter[str]) -> AbstractContextManager[object]:
     """Count the calls of each script while the context is open."""
-    run = redis_io.Channel.run
+    run = Channel.run
 
-    def counting(channel: redis_io.Channel, call: Call[Any]) -> Reply:
+    def counting(channel: Channel, call: Call[Any]) -> Reply:
         calls[call.script.name] += 1
         return run(channel, call)
 
-    return mock.patch.object(redis_io.Channel, "run", counting)
+    return mock.patch.object(Channel, "run", counting)
 
 
 def _slow_runs(client: redis.Redis) -> dict[str, list[float]]:

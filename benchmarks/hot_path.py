@@ -27,7 +27,7 @@ class _Empty:
 
 def measure() -> Iterator[Figure]:
     """Measure check, granting and confirm; prove that an allowed check takes no lock and allocates nothing."""
-    with Server() as server, Coordinator.connect(server.url, node="node", bootstrap=True) as node:
+    with Server() as server, Coordinator.connect(server.url, node="node") as node:
         node.clients.register("client", adapter="nfs")
         with node.granting("client") as grant:  # stays a holder: what follows is local
 

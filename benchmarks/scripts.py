@@ -13,7 +13,7 @@ from coordinator.embedded import Server
 from coordinator.protocol import call as base
 from coordinator.protocol import clients, grace, nodes, releases, script
 from coordinator.protocol.keys import SCOPE_KEYS
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.connector import from_url
 from tests.population import register_holders
 from tests.world import TICK, World
 
@@ -61,7 +61,7 @@ class Population:
 
     def __init__(self, stack: contextlib.ExitStack, size: int) -> None:
         """Register the clients and let them hold, by the product's own batches, on a server of its own."""
-        self.redis = redis_io.from_url(stack.enter_context(Server()).url)
+        self.redis = from_url(stack.enter_context(Server()).url)
         stack.callback(self.redis.close)
         for name in script.names():
             self.redis.script_load(script.load(name).source)

@@ -13,6 +13,9 @@ CLOCK_DRIFT_MAX = 0.01
 """How much slower than the clock of Redis' machine a node's may run."""
 HOME_PREFERENCE_SECONDS = 0.25
 CLAIM_STOP_FRACTION = 0.65
+"""Of a claim: after so much of it without a renewal its worker begins nothing more."""
+CLAIM_RENEW_FRACTION = 0.15
+"""Of a claim: after so much of it its node renews it."""
 RETENTION_MIN_SECONDS = 1.0
 TIMEOUT_MIN_SECONDS = 0.001
 SECONDS_MAX = 10 * 365 * 86_400.0
@@ -96,12 +99,14 @@ class Settings:
                 f"must be at most half the greatest step of the scope clock, {CLOCK_STEP_MAX_SECONDS}",
             ),
             (
-                # Its worker stops at CLAIM_STOP_FRACTION of it; one step of the scope clock may take 2 s of the rest.
+                # One step of the scope clock takes 2 s of it. The worker's node renews it when CLAIM_RENEW_FRACTION has
+                # passed; a heartbeat more is for that round trip.
                 "claim_seconds",
-                self.claim_seconds >= (1.75 + self.heartbeat_seconds) / 0.85,
+                self.claim_seconds * (1 - CLAIM_RENEW_FRACTION) >= CLOCK_STEP_MAX_SECONDS + self.heartbeat_seconds,
                 (
-                    f"must be at least (1.75 + heartbeat_seconds={self.heartbeat_seconds}) / 0.85, so that one step of "
-                    "the scope clock cannot make two nodes run one release"
+                    f"must be at least ({CLOCK_STEP_MAX_SECONDS} + heartbeat_seconds={self.heartbeat_seconds}) / "
+                    f"{1 - CLAIM_RENEW_FRACTION:.2f}, so that one step of the scope clock cannot make two nodes run "
+                    "one release"
                 ),
             ),
             ("retention_seconds", self.retention_seconds >= RETENTION_MIN_SECONDS, "must be at least 1"),

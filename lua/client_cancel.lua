@@ -35,9 +35,9 @@ local function cancel(client)
   if not reg then return { 'UNKNOWN' } end
   local here = reg.owner == scope.owner
   if not here and (own or reg.state == 'live') then return { 'MOVED', 0, reg.owner } end
-  local holder, status = 0, 'LIVE'
+  local holder, status
   if reg.state == 'live' then
-    holder = redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client)
+    holder, status = redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client), 'LIVE'
   elseif reg.state == 'deferred' or (reg.state == 'yielded' and here) then
     generation = generation + 1
     local home = here or redis.call('ZSCORE', prefix .. 'members', reg.owner) ~= false

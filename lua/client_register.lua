@@ -1,7 +1,7 @@
 -- client_register: the clients are connected here, with a new generation each.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> clients:<owner> holders:<owner> wanted:<owner> adapter:<name> members
---          lost open due releases ended grace events orphans reclaimed forfeited
+--          lost open due releases ended grace events orphans reclaimed
 -- ARGV[2]  repeated  int    1: an earlier attempt of this very call got no answer
 -- ARGV[..] client    bytes  client id            (a group of seven for each of 1 to 200 clients)
 -- ARGV[..] adapter   str    the place it occupies

@@ -3,8 +3,8 @@
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> holders:<owner> wanted:<owner> members lost due releases grace open
 --          reclaimed orphans ended events
--- ARGV[2]  client    bytes  client id
--- ARGV[3]  first     int    serial of the first attempt of this very call, if that got no answer; else 0
+-- ARGV[2]  first     int    serial of the first attempt of this very call, if that got no answer; else 0
+-- ARGV[3]  client    bytes  client id
 -- Returns  owner of its registration (empty: none), its generation
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | REVOKED
 -- Retry    safe: a repeat changes nothing more, also if the client has connected anew since
@@ -20,16 +20,13 @@
 --- @include waiting_home
 --- @include want
 --- @include advance
-local client, first = ARGV[2], tonumber(ARGV[3])
+local first, client = ARGV[2], ARGV[3]
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 now(scope)
-local node = prefix .. 'node:' .. scope.owner -- `revoked`: the caller's last revoke that was executed
-if first > 0 then
-  local serial, revoked = string.match(redis.call('HGET', node, 'revoked') or '', '^(%d+) (.*)$')
-  if revoked == client and tonumber(serial) >= first then return reply(scope, 'REVOKED', '', 0) end
-end
+local mine = prefix .. 'node:' .. scope.owner
+if first ~= '0' and redis.call('HGET', mine, 'revoked') == first then return reply(scope, 'REVOKED', '', 0) end
 local reg = registration(client)
 local owner_of, generation_of = rights_on_rosters(scope, { client })
 if not owner_of[client] then
@@ -44,7 +41,8 @@ if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKE
 
 commit(scope)
 keep_clock(scope)
-if scope.owner ~= OPERATOR then redis.call('HSET', node, 'revoked', scope.serial .. ' ' .. client) end
+-- A repeat must not end a newer registration. A node revokes one client at a time.
+if scope.owner ~= OPERATOR then redis.call('HSET', mine, 'revoked', first == '0' and scope.serial or first) end
 if right then redis.call('HDEL', prefix .. 'holders:' .. right, client) end
 local owner, upto, wanted = '', right and generation_of[client] or 0, {}
 if reg then

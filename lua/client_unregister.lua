@@ -1,11 +1,12 @@
 -- client_unregister: the clients are gone from here: due after their TTL, at once if it is 0.
 -- KEYS[1]  meta      hash   meta
--- Uses     meta node:<owner> client:<id> holders:<owner> members lost due releases
+-- Uses     meta node:<owner> client:<id> holders:<owner> lost due releases
 -- ARGV[2]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
--- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim or empty
+-- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim, both
+--          empty if nothing was claimed
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
@@ -15,9 +16,9 @@
 --- @include commit
 --- @include reply
 --- @include registration
+--- @include view
 --- @include rights
 --- @include release
---- @include view
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST, GROUP = 4, 2
 
@@ -42,17 +43,18 @@ local function unregister(client, generation)
   end
   if reg.state == 'live' or reg.state == 'yielded' then
     reg.state, reg.due = 'leaving', scope.clock + reg.ttl
+    local at, record = reg.due, prefix .. 'client:' .. client
     if roster_of[client] then
       read_view(scope)
-      reg.due = math.max(reg.due, scope.cap)
+      at = math.max(at, scope.cap)
     end
-    local record = prefix .. 'client:' .. client
-    if reg.due > scope.clock then
+    if at > scope.clock then
       reg.state = 'deferred'
-      redis.call('PEXPIRE', record, int(reg.due - scope.clock + retention))
+      redis.call('PEXPIRE', record, int(at - scope.clock + retention))
     end
     redis.call('HSET', record, 'state', reg.state, 'due', int(reg.due))
-    queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = reg.due }
+    queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = at }
+    reg.due = at
   elseif reg.state == 'revoked' then -- its home, which is the caller, has closed it
     reg.state, reg.due = 'leaving', scope.clock
     redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', int(scope.clock))

@@ -13,7 +13,7 @@
 -- ARGV[10] dead      int    1: the caller states that the process of an earlier incarnation is dead
 -- ARGV[11] version   str    for display
 -- Returns  incarnation, ms of lease given (0: a repeat, the lease is as it was), id of the newest event
--- Status   DATA_LOST | FENCED | LATE | SCHEMA | JOINED
+-- Status   SCHEMA | FENCED | JOINED
 -- Retry    safe: a repeat with the same boot answers the same incarnation and leaves lease, ack and fence as they are
 -- Durable  no
 -- Cost     O(members)
@@ -51,10 +51,14 @@ end
 
 local empty = scope.view == ''
 if empty then
+  -- Above what nodes have said that they remember (scope_lost).
+  local before = redis.call('HMGET', KEYS[1], 'revision', 'epoch')
   scope.clock = math.max(scope.clock, scope.raw)
-  scope.dataset, scope.revision, scope.epoch, scope.active = fresh, 0, 0, false
+  scope.dataset, scope.active = fresh, false
+  scope.revision, scope.epoch = tonumber(before[1] or 0), tonumber(before[2] or 0)
   scope.in_force, scope.closing, scope.reclaim_until, scope.cap = 0, false, 0, 0
   redis.call('HSET', KEYS[1], 'schema', schema)
+  redis.call('HDEL', KEYS[1], 'revision', 'epoch')
   keep_view(scope)
 end
 read_view(scope)

@@ -9,7 +9,7 @@
 -- Status   DATA_LOST | FENCED | LATE | STALE_TOKEN | ACKED | OK
 -- Retry    safe: a release that is gone was acknowledged
 -- Durable  no
--- Cost     O(releases); of a client whose registration has not ended with it O(members + adapters)
+-- Cost     O(releases); of a client whose record is another O(members + adapters)
 --- @include begin
 --- @include now
 --- @include commit
@@ -31,23 +31,19 @@ keep_clock(scope)
 
 local freed, ended = {}, {}
 
-local function give_back(client, owner, adapter)
-  redis.call('SREM', prefix .. 'clients:' .. owner, client)
-  redis.call('SREM', prefix .. 'adapter:' .. adapter, client)
-end
-
 local function acknowledge(client, entry)
   release.remove(client)
   local reg = registration(client)
   if reg and reg.generation <= entry.upto then
     redis.call('DEL', prefix .. 'client:' .. client)
-    give_back(client, reg.owner, reg.adapter)
-  else -- its record has expired; perhaps it has registered since, elsewhere or under another adapter
+    redis.call('SREM', prefix .. 'clients:' .. reg.owner, client)
+    redis.call('SREM', prefix .. 'adapter:' .. reg.adapter, client)
+  else -- a record that expired may have left these behind
     for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
-      if not reg or owner ~= reg.owner then redis.call('SREM', prefix .. 'clients:' .. owner, client) end
+      if not reg or reg.owner ~= owner then redis.call('SREM', prefix .. 'clients:' .. owner, client) end
     end
     for adapter in string.gmatch(adapters, '%S+') do
-      if not reg or adapter ~= reg.adapter then redis.call('SREM', prefix .. 'adapter:' .. adapter, client) end
+      if not reg or reg.adapter ~= adapter then redis.call('SREM', prefix .. 'adapter:' .. adapter, client) end
     end
   end
   local upto, reason = string.match(entry.more, '^(%d+):(%S+)$')

@@ -14,10 +14,10 @@
 --- @include commit
 --- @include reply
 --- @include registration
+--- @include view
 --- @include rights
 --- @include release
 --- @include waiting_home
---- @include view
 local PAGE, PAGES_MAX, PUT_BACK_MS = 200, 3, 100
 local limit, claim_ms, prefer = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
@@ -42,6 +42,14 @@ local function is_valid(owner)
   return members[owner]
 end
 
+-- Whether a disconnect waits for the end of the period: its client may still reclaim, or died with its node.
+local lost = {}
+local function is_waiting(reg, on_roster)
+  if not scope.active or on_roster or not reg then return on_roster end
+  if lost[reg.owner] == nil then lost[reg.owner] = redis.call('SISMEMBER', prefix .. 'lost', reg.owner) == 1 end
+  return lost[reg.owner]
+end
+
 local claims, put_back = {}, {}
 
 -- Takes what it may of a page of due releases; returns how many there were.
@@ -55,15 +63,14 @@ local function take(offset)
     local client, reg = clients[i], registration(clients[i])
     local home_until = reg and reg.owner ~= scope.owner and is_valid(reg.owner) and due[i] + prefer or 0
     local wait = waiting_home(reg)
-    if entry.reason == 'disconnect' and not entry.claimed and roster_of[client] then
+    if entry.reason == 'disconnect' and not entry.claimed and is_waiting(reg, roster_of[client]) then
       read_view(scope)
-      wait = scope.cap -- its client may still reclaim: back to the period's end, where the drain takes it over
+      wait = scope.cap -- back to the period's end, where the drain takes it over
     end
     if home_until > scope.clock then
       ask_again(home_until)
     elseif wait > 0 then
-      if wait <= scope.clock then wait = scope.clock + PUT_BACK_MS end -- overdue: looked at now and then
-      put_back[#put_back + 1], put_back[#put_back + 2] = int(wait), client
+      put_back[#put_back + 1], put_back[#put_back + 2] = int(math.max(wait, scope.clock + PUT_BACK_MS)), client
     elseif #claims == limit then
       ask_again(scope.clock)
     else

@@ -24,7 +24,8 @@ now(scope)
 read_view(scope)
 if epoch > 0 and epoch ~= scope.epoch then return reply(scope, 'STALE_EPOCH') end
 if which ~= 'expected' then
-  local page = redis.call('SSCAN', prefix .. which, cursor, 'COUNT', count)
+  local done = which == 'reclaimed' and prefix .. 'reclaimed' or prefix .. 'forfeited'
+  local page = redis.call('SSCAN', done, cursor, 'COUNT', count)
   return reply(scope, 'PAGE', scope.epoch, '', page[1], page[2])
 end
 -- Rosters in the order of their names, so that one page can say which comes next.

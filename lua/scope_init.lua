@@ -1,6 +1,6 @@
 -- scope_init: marks a scope without data as a new installation: its first node begins normal. For an operator.
 -- KEYS[1]  meta      hash   meta
--- Uses     meta
+-- Uses     meta node:<owner>
 -- ARGV[2]  dataset   str    the id of the new dataset
 -- ARGV[3]  schema    str    the schema the caller speaks
 -- Returns  nothing

@@ -1,14 +1,16 @@
 -- scope_lost: the data are not those that the caller was told: everybody's life ends, and a full grace begins. Once per
 -- loss: the dataset gets a new id, and every counter is lifted above all that the caller remembers. Rosters are what
 -- the data still say. Nothing is in force before the longest lease and margin have passed (start_unknown).
+-- EMPTY: there are no data at all. The counters are kept for the first join, which begins with a full grace.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> clients:<owner> holders:<owner> wanted:<owner> members lost open grace reclaimed forfeited
---          orphans ended events
+--          ended events
 -- ARGV[2]  dataset   str    the id of the new dataset
 -- ARGV[3]  clock     int    the scope clock that the caller remembers, ms
--- ARGV[4]  lease     int    ms
--- ARGV[5]  margin    int    ms
--- ARGV[6]  grace     int    ms
+-- ARGV[4]  newest    int    the newest generation that the caller remembers
+-- ARGV[5]  lease     int    ms
+-- ARGV[6]  margin    int    ms
+-- ARGV[7]  grace     int    ms
 -- Returns  nothing
 -- Status   EMPTY | KNOWN | LOST
 -- Retry    safe: the repeat is KNOWN
@@ -19,27 +21,35 @@
 --- @include reply
 --- @include restored
 --- @include start_unknown
-local dataset, clock = ARGV[2], tonumber(ARGV[3])
-local lease, margin, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local dataset, clock, newest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease, margin, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local scope = begin()
-if scope.view == '' then return reply(scope, 'EMPTY') end -- the first join begins with a full grace
 local told_dataset, told_revision, told_epoch = string.match(scope.told, '^(%S+) (%d+) (%d+)')
-local meta = redis.call('HMGET', KEYS[1], 'before', 'loss', 'incarnation')
-read_view(scope)
-if told_dataset ~= scope.dataset and (meta[1] == told_dataset or tonumber(meta[2] or 0) > clock) then
-  return reply(scope, 'KNOWN')
+local meta = redis.call('HMGET', KEYS[1], 'before', 'loss', 'incarnation', 'revision', 'epoch')
+if scope.view ~= '' then
+  read_view(scope)
+  if told_dataset ~= scope.dataset and (meta[1] == told_dataset or tonumber(meta[2] or 0) > clock) then
+    -- What others remember of generations counts as well.
+    if newest > tonumber(scope.generation) then redis.call('HSET', KEYS[1], 'generation', int(newest)) end
+    return reply(scope, 'KNOWN')
+  end
 end
 
 now(scope)
-scope.clock = math.max(scope.clock, clock) + 1
-scope.revision = math.max(scope.revision, tonumber(told_revision))
-scope.epoch = math.max(scope.epoch, tonumber(told_epoch))
+-- Without data: by a lease more, so that it is above what the others remember who have not said so yet.
+scope.clock = math.max(scope.clock, clock + (scope.view == '' and lease or 0)) + 1
+scope.revision = math.max(scope.revision or tonumber(meta[4] or 0), tonumber(told_revision))
+scope.epoch = math.max(scope.epoch or tonumber(meta[5] or 0), tonumber(told_epoch))
 local incarnation = tonumber(string.match(scope.owner, ':(%d+)$'))
-redis.call('HSET', KEYS[1], 'before', told_dataset, 'incarnation',
-  int(math.max(tonumber(meta[3] or 0), incarnation, scope.clock)), 'generation',
-  int(math.max(tonumber(scope.generation), scope.clock)))
+redis.call('HSET', KEYS[1], 'incarnation', int(math.max(tonumber(meta[3] or 0), incarnation, scope.clock)),
+  'generation', int(math.max(tonumber(scope.generation), newest, scope.clock)))
 keep_clock(scope)
+if scope.view == '' then
+  redis.call('HSET', KEYS[1], 'revision', int(scope.revision), 'epoch', int(scope.epoch))
+  return reply(scope, 'EMPTY')
+end
+redis.call('HSET', KEYS[1], 'before', told_dataset)
 
 -- Every member's life ends; its rights are on rosters at once.
 for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do

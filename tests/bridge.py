@@ -73,7 +73,7 @@ class _Proxy:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
-        if name in {"grace", "clients"}:
+        if name in {"grace", "clients", "grants"}:
             return _Proxy(self._bridge, value)
         return self._calling(name, value) if inspect.ismethod(value) else value
 

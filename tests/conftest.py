@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,60 @@ import pytest
 import redis
 
 from coordinator.embedded import Server, find_server
-from coordinator.wire.blocking import Connector
+from coordinator.wire.connector import Connector
 from tests import acl
 from tests.keyspace import leaks
+from tests.rounds import chosen
 from tests.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _numbers = itertools.count(1)
+WORKERS_MAX = 8
+"""Each worker imports and collects all tests, which takes a second or two."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of these tests."""
+    group = parser.getgroup("dittofs-coordinator")
+    group.addoption("--full", action="store_true", help="the long version: all rounds of what is repeated")
+    group.addoption(
+        "--simulate",
+        type=int,
+        metavar="N",
+        help="N random examples of the model, longer ones; one that fails is shrunk",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let tests know what was chosen; tests/rounds.py is asked when they are imported."""
+    chosen.full = config.getoption("--full")
+    chosen.simulate = config.getoption("--simulate")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share all tests among workers; none if some were chosen, which are done before workers would have started.
+
+    There are more workers than processors: a third of the time is waiting for leases and timeouts of real nodes.
+    """
+    some = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword or config.option.markexpr
+    if some or config.option.capture == "no":
+        return 0
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count + (count + 1) // 2, WORKERS_MAX)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the few tests that take longest, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: not {"model", "fault"} & set(item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what stays until the end: the tests and all modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +141,7 @@ def namespace(client: redis.Redis) -> Iterator[str]:
     name = f"{acl.RUN}.{next(_numbers)}"
     yield name
     left_over = leaks(client, name)
-    for key in client.scan_iter(f"{name}:*"):
+    for key in client.scan_iter(f"{name}:*", count=10_000):
         client.delete(key)
     assert not left_over
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coordinator import OutcomeUnknown, Unavailable
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 
 if TYPE_CHECKING:
     from coordinator.node import Flow

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import redis.asyncio
 
 from coordinator import AsyncCoordinator, OutcomeUnknown
-from coordinator.api.async_operations import AsyncClients, AsyncGrace
+from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
 from coordinator.node import Sleep
+from coordinator.wire.asynchronous import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -43,6 +44,8 @@ class Step:
 
     def answer(self) -> None:
         """Let the reply arrive, or the sleep end."""
+        if self.future.done():
+            return  # a sleep that was cut short
         if isinstance(self.request, Sleep):
             self.world.jump(self.request.seconds)
         elif self.reply is None:
@@ -66,13 +69,18 @@ class Held:
         self.face = AsyncCoordinator(redis.asyncio.Redis(), node=self.player.name)
         self.face._node = self.player.node
         self.face._channel = cast("AsyncChannel", self)
-        self.face._stepper = lambda channel: self._step  # type: ignore[method-assign]  # noqa: ARG005  (its name)
+        self.face._rest = self.run  # type: ignore[method-assign]
         self.face.grace, self.face.clients = AsyncGrace(self.face), AsyncClients(self.face)
+        self.face.grants = AsyncGrants(self.face)
 
-    def _step(self, request: Any) -> Awaitable[Any]:
-        step = Step(self.player.world, request, asyncio.get_running_loop().create_future())
+    def run(self, request: Any) -> asyncio.Future[Any]:
+        """Be the channel of the face, and its sleeps: a round trip is waited for, cancelled or not; a sleep is not."""
+        if isinstance(request, Sleep):
+            step = Step(self.player.world, request, asyncio.get_running_loop().create_future())
+        else:
+            step = Step(self.player.world, request, Pending(request, asyncio.get_running_loop()))
         self.steps.put_nowait(step)
-        return _under_way(step.future)
+        return step.future
 
     async def next(self, script: str) -> Step:
         """Wait for the next step, which must be that script ("": a sleep)."""
@@ -89,11 +97,6 @@ class Held:
                 if not self.steps.empty():
                     self.steps.get_nowait().answer()
         return task.result()
-
-
-async def _under_way(future: asyncio.Future[Any]) -> Any:
-    """Wait as a task does: it ends with the loop, should the test fail."""
-    return await future
 
 
 async def settled() -> None:

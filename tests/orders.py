@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import OutcomeUnknown, StaleGrant, Unavailable
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,11 @@ def confirms(grant: Grant) -> bool:
 # -- flows ------------------------------------------------------------------------------------------------------------
 
 
+def run_flow(flow: Flow[Any], send: Callable[[Any], Any], sleep: Callable[[Any], object] = lambda _: None) -> Any:
+    """Run a flow: its round trips by `send`, its sleeps by `sleep`, which is given the request."""
+    return drive(flow, send, sleep)
+
+
 def registering(player: Player, client: str, *, ttl: float = 0.0, verifier: str | None = None) -> Flow[list[Any]]:
     """Return the flow that registers a client."""
     return player.node.register([player.node.registering(client, "nfs", "", ttl, verifier, None)])
@@ -79,12 +84,12 @@ def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
 def in_time(player: Player, flow: Flow[Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
     """Run a flow whose sleeps take time, in which the other nodes beat and `meanwhile` happens."""
 
-    def sleep(seconds: float) -> None:
-        player.world.jump(seconds)
+    def sleep(rest: Any) -> None:
+        player.world.jump(rest.seconds)
         meanwhile()
-        player._pause(seconds)
+        player._pause(rest)
 
-    return drive(flow, player.send, sleep)
+    return run_flow(flow, player.send, sleep)
 
 
 def counting(player: Player) -> list[str]:
@@ -117,7 +122,7 @@ def faulty(player: Player, flow: Flow[Any], *plan: str) -> Any:
             raise OutcomeUnknown(message)
         return reply
 
-    return drive(flow, run, lambda _: None)
+    return run_flow(flow, run)
 
 
 def lost_reply(player: Player, flow: Flow[Any], between: Callable[[], object] = lambda: None, *, times: int = 1) -> Any:
@@ -134,7 +139,7 @@ def lost_reply(player: Player, flow: Flow[Any], between: Callable[[], object] = 
             raise OutcomeUnknown(message)
         return reply
 
-    return drive(flow, send, lambda _: None)
+    return run_flow(flow, send)
 
 
 def given_up(world: World, flow: Flow[Any]) -> Call[Any]:
@@ -147,9 +152,9 @@ def given_up(world: World, flow: Flow[Any]) -> Call[Any]:
         message = "no reply came"
         raise OutcomeUnknown(message)
 
-    def sleep(seconds: float) -> None:
-        world.time += seconds
+    def sleep(rest: Any) -> None:
+        world.time += rest.seconds
 
     with pytest.raises(OutcomeUnknown):
-        drive(flow, on_its_way, sleep)
+        run_flow(flow, on_its_way, sleep)
     return delayed[-1]

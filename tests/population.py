@@ -23,8 +23,12 @@ def register_holders(node: Node, run: Callable[[Flow[Any]], Any], ids: Sequence[
     """Register clients on a node and make each a holder, as its first lock would."""
 
     def hold(batch: Sequence[bytes]) -> Flow[Any]:
-        pairs = [(client, entry.generation) for client in batch if (entry := node.registry.get(client)) is not None]
-        return node.ask(lambda head: clients.hold(node.meta, head, pairs))
+        entries = [entry for client in batch if (entry := node.registry.get(client)) is not None]
+        pairs = [(entry.client, entry.generation) for entry in entries]
+        answers = yield from node.ask(lambda head: clients.hold(node.meta, head, pairs))
+        for entry in entries:
+            entry.holder = True
+        return answers
 
     register(node, run, ids)
     assert not any(run(node.in_batches(ids, hold, BATCH_MAX)))

@@ -24,16 +24,18 @@ from coordinator import (
     Unavailable,
     Verdict,
 )
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.api.operations import Grace
 from coordinator.api.shared import good_clients, only
-from coordinator.node import Event, Flow, Grant, Node, Wait
+from coordinator.node import Event, Flow, Grant, Node, Sleep, Wait
 from coordinator.node.keeper import Keeper
 from coordinator.protocol import script
 from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
 from coordinator.protocol.nodes import initialize
-from coordinator.wire.blocking import Channel, Connector, events_of
+from coordinator.wire.blocking import Channel
+from coordinator.wire.commands import events_of
+from coordinator.wire.connector import Connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,7 +245,7 @@ class Player:
         """Run a flow; while it sleeps, the other nodes do what there is to do."""
         return drive(flow, self.send, self._pause)
 
-    def _pause(self, _: float) -> None:
+    def _pause(self, _: object) -> None:
         for node in self.world.nodes:
             if node.alive and not node.hangs:
                 node.listen()
@@ -265,15 +267,14 @@ class Player:
         if self.node.now() >= self.keeper._beat_at - 0.7:
             self.node.must_renew = True
 
-        def run(request: Any) -> Any:
+        def rest(request: Sleep | Wait) -> None:
             if isinstance(request, Wait):
                 raise _Idle
-            return self.send(request)
 
         self._busy = True
         try:
             with contextlib.suppress(_Idle):
-                drive(self._keeping, run, lambda _: None)
+                drive(self._keeping, self.send, rest)
         finally:
             self._busy = False
         self._keeping = self.keeper.run()
@@ -303,6 +304,11 @@ class Player:
         if name.startswith("coordinator_"):
             labels.update(node=self.name, scope=self.scope)
         return self.registry.get_sample_value(f"dittofs_{name}", labels)
+
+    @property
+    def over(self) -> str:
+        """Why its incarnation is over; empty while it is not."""
+        return self.node.lease.why_not.value if self.node.lease.is_over else ""
 
     # -- what a file server does ----------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def is_noticed(broken: Break) -> bool:
         path = copy / broken.file
         path.write_text(path.read_text(encoding="utf-8").replace(broken.old, broken.new), encoding="utf-8")
         where, which = ("model", "") if broken.test == MODEL else ("", f"({broken.test}) and ")
-        command = [sys.executable, "-m", "pytest", "-x", f"tests/{where}", "-k", f"{which}not real"]
+        command = [sys.executable, "-m", "pytest", "-n0", "--full", "-x", f"tests/{where}", "-k", f"{which}not real"]
         run = subprocess.run(
             command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, check=False,
             text=True, timeout=SECONDS_MAX,

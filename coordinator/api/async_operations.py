@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
-from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering
+from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering, wait_or_skip
 from coordinator.node import Grant
 from coordinator.protocol.call import BATCH_MAX
 from coordinator.protocol.grace import FIRST_PAGE
@@ -64,8 +64,9 @@ class AsyncGrace:
         Started here already: the new ids are added. Two round trips, and one per 200 ids.
         Raises BarrierPending(retry_after) while the present period is closing (RFC 8881, 8.4.2).
         """
+        wait_or_skip(if_empty)
         if not callable(expected):
-            each("expected", expected)
+            expected = each("expected", expected)
         for _ in range(_STARTS):
             epoch = await self._run(self._node.open_roster(if_empty, reason))
             given = await self._call(expected) if callable(expected) else expected
@@ -234,10 +235,7 @@ class AsyncClients:
         return await self._run(self._node.in_batches(ids, self._node.touch, BATCH_MAX))
 
     async def cancel_disconnect(self, client: str | bytes) -> bool:
-        """End a deferral as a reconnect here would; False if there was none.
-
-        Raises RegistrationRefused if nobody knows the client. Two round trips; a repeat is safe.
-        """
+        """End a deferral as a reconnect here would; False if there was none. One round trip; a repeat is safe."""
         return await self._run(self._node.cancel(client_bytes(client)))
 
     async def touch(self, client: str | bytes) -> None:

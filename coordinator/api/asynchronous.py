@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors
 from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
+from coordinator.api.driving import drive_async
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
-from coordinator.node import Grant, Sleep, Wait
+from coordinator.node import Sleep
 from coordinator.values import CLOSED, client_bytes
-from coordinator.wire import asynchronous as redis_aio
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.asynchronous import AsyncChannel, AsyncEvents
+from coordinator.wire.connector import Connector, async_from_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     import redis
 
     from coordinator.metrics.families import LockMetrics
-    from coordinator.node import Flow
+    from coordinator.node import Flow, Grant, Wait
     from coordinator.protocol.releases import Claim
     from coordinator.settings import Settings
 
@@ -33,41 +34,6 @@ T = TypeVar("T")
 log = logging.getLogger("coordinator")
 _own: ContextVar[asyncio.Task[None] | None] = ContextVar("own", default=None)
 """The callback's task, in what a callback calls: closing there does not wait for it."""
-
-
-async def drive(flow: Generator[Any, Any, T], step: Callable[[Any], Awaitable[Any]]) -> T:
-    """Run a flow to its end, each of its requests by `step`; errors go back into the flow.
-
-    A step that has begun is waited for (its time-outs bound it), cancelled or not: only then does the flow learn of
-    the cancellation, as of an outcome that is not known. If no answer came, it first waits until the request can do
-    nothing any more. So no request of a cancelled call is under way when its caller goes on. An error that nobody
-    thought of ends it in the same way.
-    """
-    value: Any = None
-    error: BaseException | None = None
-    interruption: Exception | asyncio.CancelledError | None = None
-    while True:
-        try:
-            request = flow.send(value) if error is None else flow.throw(error)
-        except (StopIteration, errors.CoordinatorError) as end:
-            if interruption is not None:
-                raise interruption from None
-            if not isinstance(end, StopIteration):
-                raise
-            result: T = end.value
-            return result
-        value, error = None, None
-        begun = asyncio.ensure_future(step(request))
-        interruption = await _ended(begun) or interruption
-        try:
-            value = begun.result()
-        except (errors.CoordinatorError, asyncio.CancelledError) as caught:
-            error = caught
-        except Exception as caught:  # noqa: BLE001  (raised at the end)
-            interruption = interruption or caught
-            error = errors.OutcomeUnknown(f"given up while it was under way: {caught!r}")
-        if interruption is not None and not isinstance(error, errors.OutcomeUnknown):
-            error = interruption
 
 
 async def _ended(begun: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -92,6 +58,33 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
     return begun.result()
 
 
+class AsyncGranting:
+    """The context of one new lock: a class and not a generator, since it is entered for each lock."""
+
+    __slots__ = ("_client", "_coordinator", "_grant")
+
+    def __init__(self, coordinator: AsyncCoordinator, client: bytes) -> None:
+        """Nothing is asked before it is entered."""
+        self._coordinator = coordinator
+        self._client = client
+
+    async def __aenter__(self) -> Grant:
+        """Hold and check."""
+        node = self._coordinator._node  # noqa: SLF001  (a part of it)
+        grant = node.grant_at_once(self._client)
+        if grant is None:
+            grant = await self._coordinator._run(node.begin_grant(self._client))  # noqa: SLF001
+        self._grant = grant
+        return grant
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Confirm; take it back if the block raised."""
+        if kind is None:
+            self._grant.confirm()
+        else:
+            self._grant.undo()
+
+
 class AsyncCoordinator(Shared):
     """One node's share in the lock recovery of a scope. Belongs to one event loop; a context manager: join ... leave.
 
@@ -114,12 +107,10 @@ class AsyncCoordinator(Shared):
         with a full grace, unless `initialize` has marked it as a new installation.
         """
         self._woken = asyncio.Event()
-        # More at once would only grow old in the queue, until their `not_after` refuses them.
-        self._slots = asyncio.Semaphore(2 * redis_aio.PIPELINE_MAX)
         super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
-        self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=True)
-        self._channel: redis_aio.AsyncChannel | None = None
-        self._channels: list[redis_aio.AsyncChannel | redis_aio.AsyncEvents] = []
+        self._connector = Connector(redis, self._settings).checked(asynchronous=True)
+        self._channel: AsyncChannel | None = None
+        self._channels: list[AsyncChannel | AsyncEvents] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._callbacks: asyncio.Queue[Callable[[], Awaitable[None]] | None] = asyncio.Queue()
@@ -144,7 +135,7 @@ class AsyncCoordinator(Shared):
     ) -> Self:
         """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
         return cls(
-            redis_aio.from_url(url),
+            async_from_url(url),
             node=node,
             scope=scope,
             settings=settings,
@@ -163,13 +154,13 @@ class AsyncCoordinator(Shared):
             return self
 
     async def _join(self) -> None:
-        heartbeat = redis_aio.AsyncChannel(self._connector, self._settings)
-        events = redis_aio.AsyncEvents(self._connector, self._node.keys, self._settings)
-        self._channel = redis_aio.AsyncChannel(self._connector, self._settings)
+        heartbeat = AsyncChannel(self._connector, self._settings)
+        events = AsyncEvents(self._connector, self._node.keys, self._settings)
+        self._channel = AsyncChannel(self._connector, self._settings)
         self._channels = [self._channel, heartbeat]
         try:
             self._open()
-            await drive(self._node.join(), self._stepper(heartbeat))
+            await drive_async(self._node.join(), heartbeat.run, self._rest)
             self._refuse_if_stopped()  # from here to the tasks nothing else runs
         except BaseException as error:
             self._withdraw()
@@ -201,8 +192,7 @@ class AsyncCoordinator(Shared):
             self._node.claims_releases = False
             if running := self._callbacks_under_way():
                 await asyncio.wait(running, timeout=CLOSE_WAIT_SECONDS)
-            assert self._channel is not None  # noqa: S101  (it was started)
-            await drive(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), self._stepper(self._channel))
+            await self._leave()
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -222,6 +212,12 @@ class AsyncCoordinator(Shared):
     async def _is_idle(self, idle: asyncio.Future[None]) -> None:
         self._idle.discard(idle)
         idle.cancel()
+
+    async def _leave(self) -> None:
+        """Tell Redis, until it answers or CLOSE_WAIT_SECONDS have passed; after an end only that data were lost."""
+        channel = self._channel
+        if channel is not None and (self._node.must_tell_loss or not self._node.lease.is_over):
+            await drive_async(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), channel.run, self._rest)
 
     async def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
@@ -250,20 +246,13 @@ class AsyncCoordinator(Shared):
 
     # -- grants -----------------------------------------------------------------------------------------------------
 
-    @contextlib.asynccontextmanager
-    async def granting(self, client: str | bytes) -> AsyncIterator[Grant]:
+    def granting(self, client: str | bytes) -> AsyncGranting:
         """Grant one new lock: hold, check, your insert in the block, confirm on leaving it.
 
         Counts the lock for the client; takes it back if the block raises. Raises GraceActive, LeaseLapsed,
         RegistrationRefused before the block, StaleGrant after it: undo the insert. One round trip, for the first lock.
         """
-        grant = await self.grants.begin(client)
-        try:
-            yield grant
-            grant.confirm()
-        except BaseException:
-            grant.undo()
-            raise
+        return AsyncGranting(self, client_bytes(client))
 
     @contextlib.asynccontextmanager
     async def reclaiming(self, client: str | bytes) -> AsyncIterator[Grant]:
@@ -345,22 +334,14 @@ class AsyncCoordinator(Shared):
     # -- drivers ------------------------------------------------------------------------------------------------------
 
     async def _run(self, flow: Flow[T]) -> T:
-        if self._channel is None or self._node.closed:
+        channel = self._channel
+        if channel is None or self._node.closed:
             raise errors.Closed(CLOSED)
-        async with self._slots:
-            return await drive(flow, self._stepper(self._channel))
+        return await drive_async(flow, channel.run, self._rest)
 
-    def _stepper(self, channel: redis_aio.AsyncChannel) -> Callable[[Any], Awaitable[Any]]:
-        """Return what does one request of a flow: a call on `channel`, a sleep, or the keeper's wait."""
-
-        def step(request: Any) -> Awaitable[Any]:
-            if isinstance(request, Sleep):
-                return asyncio.sleep(request.seconds)
-            if isinstance(request, Wait):
-                return self._wait(request.until)
-            return channel.run(request)
-
-        return step
+    def _rest(self, request: Sleep | Wait) -> Awaitable[None]:
+        """Let the time of a sleep pass, or wait until the keeper is woken."""
+        return asyncio.sleep(request.seconds) if isinstance(request, Sleep) else self._wait(request.until)
 
     async def _wait(self, until: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -368,15 +349,15 @@ class AsyncCoordinator(Shared):
                 await self._woken.wait()
         self._woken.clear()
 
-    async def _keep(self, channel: redis_aio.AsyncChannel) -> None:
+    async def _keep(self, channel: AsyncChannel) -> None:
         while True:
             try:
-                return await drive(self._keeper.run(), self._stepper(channel))
+                return await drive_async(self._keeper.run(), channel.run, self._rest)
             except Exception:
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 await asyncio.sleep(self._settings.op_timeout_seconds)
 
-    async def _listen(self, events: redis_aio.AsyncEvents) -> None:
+    async def _listen(self, events: AsyncEvents) -> None:
         after = self._node.last_event
         try:
             while True:

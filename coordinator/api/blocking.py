@@ -12,72 +12,30 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from coordinator import errors
+from coordinator.api.driving import drive
 from coordinator.api.operations import Clients, Grace, Grants
 from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
-from coordinator.node import Grant, Sleep, Wait
-from coordinator.protocol import Call
+from coordinator.node import Sleep
 from coordinator.values import CLOSED, client_bytes
-from coordinator.wire import blocking as redis_io
+from coordinator.wire.blocking import Channel, Events
+from coordinator.wire.connector import Connector, from_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
     from coordinator.metrics.families import LockMetrics
-    from coordinator.node import Flow
+    from coordinator.node import Flow, Grant, Wait
     from coordinator.protocol.releases import Claim
     from coordinator.settings import Settings
 
 T = TypeVar("T")
 RELEASE_WORKERS = 4
+_TURN_SECONDS = 0.001
+"""What is left of each sleep once the node is stopped: whoever waits for another call looks again, without spinning."""
 
 log = logging.getLogger("coordinator")
-
-
-def drive(flow: Generator[Any, Any, T], run: Callable[[Any], Any], pause: Callable[[float], object]) -> T:
-    """Run a flow to its end: calls by `run`, sleeps by `pause`; errors go back into the flow.
-
-    As aio.drive does it: an interruption (Ctrl-C, or an error that nobody thought of) in a call leaves it unknown what
-    became of the request. The flow learns that first and waits until the request can do nothing any more, then it
-    meets the interruption, which is raised when it has ended.
-    """
-    value: Any = None
-    error: BaseException | None = None
-    interruption: BaseException | None = None
-    while True:
-        try:
-            request = flow.send(value) if error is None else flow.throw(error)
-        except (StopIteration, errors.CoordinatorError) as end:
-            if interruption is not None:
-                raise interruption from None
-            if not isinstance(end, StopIteration):
-                raise
-            result: T = end.value
-            return result
-        value, error = None, None
-        try:
-            if isinstance(request, Sleep):
-                _paused(pause, request.seconds)
-            else:
-                value = run(request)
-        except errors.CoordinatorError as caught:
-            error = caught
-        except BaseException as caught:  # noqa: BLE001  (raised at the end)
-            interruption = caught
-            if isinstance(request, Call):
-                error = errors.OutcomeUnknown(f"given up while it was under way: {caught!r}")
-        if interruption is not None and not isinstance(error, errors.OutcomeUnknown):
-            error = interruption
-
-
-def _paused(pause: Callable[[float], object], seconds: float) -> None:
-    """Pause; an interruption comes through when that is over, a second one at once."""
-    try:
-        pause(seconds)
-    except BaseException:
-        pause(seconds)
-        raise
 
 
 class Granting:
@@ -131,10 +89,10 @@ class Coordinator(Shared):
         self._mutex = threading.Lock()
         """Held for a moment, never while anything is waited for: nothing begins once the node is stopped."""
         super().__init__(node, scope, settings, metrics, predecessor_dead=predecessor_dead)
-        self._connector = redis_io.Connector(redis, self._settings).checked(asynchronous=False)
-        self._channel: redis_io.Channel | None = None
+        self._connector = Connector(redis, self._settings).checked(asynchronous=False)
+        self._channel: Channel | None = None
         self._threads: list[threading.Thread] = []
-        self._channels: list[redis_io.Channel] = []
+        self._channels: list[Channel] = []
         self._workers = ThreadPoolExecutor(RELEASE_WORKERS, thread_name_prefix=f"release-{node}")
         self._running: dict[bytes, Future[None]] = {}
         self._own = threading.local()
@@ -156,7 +114,7 @@ class Coordinator(Shared):
     ) -> Self:
         """Make a coordinator for the Redis at `url`; `start` or `with` joins the scope."""
         return cls(
-            redis_io.from_url(url),
+            from_url(url),
             node=node,
             scope=scope,
             settings=settings,
@@ -175,9 +133,9 @@ class Coordinator(Shared):
             return self
 
     def _join(self) -> None:
-        heartbeat = redis_io.Channel(self._connector, self._settings)
-        events = redis_io.Events(self._connector, self._node.keys, self._settings)
-        channel = redis_io.Channel(self._connector, self._settings)
+        heartbeat = Channel(self._connector, self._settings)
+        events = Events(self._connector, self._node.keys, self._settings)
+        channel = Channel(self._connector, self._settings)
         threads = [
             threading.Thread(target=target, args=args, name=f"{name}-{self._node.name}", daemon=True)
             for name, target, args in (
@@ -188,7 +146,7 @@ class Coordinator(Shared):
         ]
         try:
             self._open()
-            drive(self._node.join(), heartbeat.run, self._stopped.wait)
+            drive(self._node.join(), heartbeat.run, self._rest)
             with self._mutex:
                 self._refuse_if_stopped()
                 self._channel, self._channels, self._threads = channel, [channel, heartbeat], threads
@@ -216,7 +174,7 @@ class Coordinator(Shared):
             self._node.lease.stop_granting()
             self._node.claims_releases = False
             wait(self._callbacks_under_way(), timeout=CLOSE_WAIT_SECONDS)
-            self._leave(self._node.now() + CLOSE_WAIT_SECONDS)
+            self._leave()
         except errors.CoordinatorError as error:
             log.warning("%s could not say that it leaves: %s", self.owner, error)
         finally:
@@ -233,9 +191,11 @@ class Coordinator(Shared):
                     self._callbacks.put(functools.partial(running[-1].set_result, None))
         return running
 
-    def _leave(self, until: float) -> None:
-        assert self._channel is not None  # noqa: S101  (it was started)
-        drive(self._node.leave(until), self._channel.run, time.sleep)
+    def _leave(self) -> None:
+        """Tell Redis, until it answers or CLOSE_WAIT_SECONDS have passed; after an end only that data were lost."""
+        channel = self._channel
+        if channel is not None and (self._node.must_tell_loss or not self._node.lease.is_over):
+            drive(self._node.leave(self._node.now() + CLOSE_WAIT_SECONDS), channel.run, self._rest)
 
     def abandon(self) -> None:
         """Stop as a crash would: nothing is told to Redis, the lease runs out."""
@@ -349,26 +309,29 @@ class Coordinator(Shared):
     # -- drivers ------------------------------------------------------------------------------------------------------
 
     def _run(self, flow: Flow[T]) -> T:
-        if self._channel is None or self._node.closed:
+        channel = self._channel
+        if channel is None or self._node.closed:
             raise errors.Closed(CLOSED)
-        return drive(flow, self._channel.run, time.sleep)
+        return drive(flow, channel.run, self._rest)
 
-    def _keep(self, channel: redis_io.Channel) -> None:
-        def run(request: Any) -> Any:
-            if isinstance(request, Wait):
-                self._woken.wait(max(0.0, request.until - self._node.now()))
-                self._woken.clear()
-                return None
-            return channel.run(request)
+    def _rest(self, request: Sleep | Wait) -> None:
+        """Let the time of a sleep pass, or wait until the keeper is woken. A node that was stopped sleeps no more."""
+        if isinstance(request, Sleep):
+            if self._stopped.wait(request.seconds):
+                time.sleep(_TURN_SECONDS)
+        else:
+            self._woken.wait(max(0.0, request.until - self._node.now()))
+            self._woken.clear()
 
+    def _keep(self, channel: Channel) -> None:
         while True:
             try:
-                return drive(self._keeper.run(), run, self._stopped.wait)
+                return drive(self._keeper.run(), channel.run, self._rest)
             except Exception:
                 log.exception("the keeper of %s failed and begins again", self.owner)
                 self._stopped.wait(self._settings.op_timeout_seconds)
 
-    def _listen(self, events: redis_io.Events) -> None:
+    def _listen(self, events: Events) -> None:
         after = self._node.last_event
         try:
             while not self._stopped.is_set():

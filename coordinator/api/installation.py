@@ -10,7 +10,8 @@ from coordinator.protocol import nodes
 from coordinator.protocol.call import OPERATOR, Head
 from coordinator.protocol.keys import Keys
 from coordinator.settings import Settings
-from coordinator.wire import blocking
+from coordinator.wire.blocking import Channel
+from coordinator.wire.connector import Connector, from_url
 
 if TYPE_CHECKING:
     import redis
@@ -29,8 +30,8 @@ def initialize(url_or_client: str | redis.Redis, *, scope: str = "default", name
     """
     settings = Settings(namespace=namespace)
     keys = Keys(namespace, scope)
-    client = blocking.from_url(url_or_client) if isinstance(url_or_client, str) else url_or_client
-    channel = blocking.Channel(blocking.Connector(client, settings).checked(asynchronous=False), settings)
+    client = from_url(url_or_client) if isinstance(url_or_client, str) else url_or_client
+    channel = Channel(Connector(client, settings).checked(asynchronous=False), settings)
     dataset = secrets.token_hex(16)
     try:
         for attempt in range(1, ATTEMPTS + 1):

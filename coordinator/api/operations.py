@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import errors
-from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering
+from coordinator.api.shared import each, each_client, good_clients, number_or_0, only, registering, wait_or_skip
 from coordinator.node import Grant
 from coordinator.protocol.call import BATCH_MAX
 from coordinator.protocol.grace import FIRST_PAGE
@@ -64,8 +64,9 @@ class Grace:
         Started here already: the new ids are added. Two round trips, and one per 200 ids.
         Raises BarrierPending(retry_after) while the present period is closing (RFC 8881, 8.4.2).
         """
+        wait_or_skip(if_empty)
         if not callable(expected):
-            each("expected", expected)
+            expected = each("expected", expected)
         for _ in range(_STARTS):
             epoch = self._run(self._node.open_roster(if_empty, reason))
             given = self._call(expected) if callable(expected) else expected
@@ -230,10 +231,7 @@ class Clients:
         return self._run(self._node.in_batches(ids, self._node.touch, BATCH_MAX))
 
     def cancel_disconnect(self, client: str | bytes) -> bool:
-        """End a deferral as a reconnect here would; False if there was none.
-
-        Raises RegistrationRefused if nobody knows the client. Two round trips; a repeat is safe.
-        """
+        """End a deferral as a reconnect here would; False if there was none. One round trip; a repeat is safe."""
         return self._run(self._node.cancel(client_bytes(client)))
 
     def touch(self, client: str | bytes) -> None:

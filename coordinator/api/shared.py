@@ -185,6 +185,13 @@ def each(what: str, given: Iterable[T]) -> list[T]:
     return list(given)
 
 
+def wait_or_skip(if_empty: str) -> None:
+    """Refuse what says neither."""
+    if if_empty not in ("wait", "skip"):
+        msg = f"if_empty={if_empty!r:.60} must be 'wait' or 'skip'"
+        raise errors.InvalidArgument(msg)
+
+
 def each_client(what: str, given: Iterable[str | bytes]) -> list[bytes]:
     """Return the ids of a batch."""
     return [client_bytes(client) for client in each(what, given)]

@@ -59,7 +59,7 @@ class DemoNode:
         match command["do"]:
             case "register":
                 registration = node.clients.register(client, adapter="nfs", ttl=command.get("ttl", 0.0))
-                return {"generation": registration.generation, "holder": registration.holder}
+                return {"holder": registration.holder, "must_reclaim": registration.must_reclaim}
             case "lock":
                 with node.granting(client) as grant:
                     pass
@@ -86,7 +86,8 @@ class DemoNode:
                 try:
                     answer = self.execute(command)
                 except CoordinatorError as error:
-                    answer = {"refused": type(error).__name__, "why": str(error)}
+                    retry_after = getattr(error, "retry_after", 0.0)
+                    answer = {"refused": type(error).__name__, "why": str(error), "retry_after": retry_after}
                 self.say("answer", id=command["id"], **answer)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator import errors
+from coordinator.node.life import NOT_DONE
 from coordinator.node.registry import Entry
 from coordinator.node.requests import Flow, Sleep
 from coordinator.node.turns import TAKE_BACK_SECONDS, Turns, renewed
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _ASK_AGAIN_SECONDS = (0.003, 0.004, 0.005, 0.01, 0.02, 0.04, 0.08)
 """How long a register waits for a home to yield before it asks again; then 0.1 s each time."""
+
+
+ONE_AT_A_TIME = b""
+"""No client's id: the turn of calls of which Redis remembers one per node."""
 
 
 class Clients(Turns):
@@ -82,12 +87,12 @@ class Clients(Turns):
             old = yield from self.close_settled([(client, 0) for client in ids])
             try:
                 answers = yield from self._ask_homes(items)
-            except errors.OutcomeUnknown:
+            except NOT_DONE:
+                self.restore(old.values())
+                raise
+            except BaseException:
                 for client in ids:  # perhaps registered: it is served again when it registers again
                     self.was_kept(client)
-                raise
-            except errors.CoordinatorError:
-                self.restore(old.values())
                 raise
             return [
                 self._taken(item, answer, old.get(item.client)) for item, answer in zip(items, answers, strict=True)
@@ -166,14 +171,16 @@ class Clients(Turns):
                     answers = yield from self.ask(
                         lambda head: clients.unregister(self.meta, head, pairs, claim_ms, retention_ms)
                     )
-                except errors.OutcomeUnknown:
-                    for client in ids:  # perhaps; it is served again when it registers again
+                except NOT_DONE:
+                    self.restore(closed.values())
+                    raise
+                except BaseException:
+                    for client, generation in pairs:  # perhaps; it is served again when it registers again
                         entry = closed.get(client) or self.was_kept(client)
+                        if entry is None and generation:
+                            entry = self.registry.close(client, generation)
                         if entry is not None:
                             self.metrics.connection(entry.adapter, "disconnect")
-                    raise
-                except errors.CoordinatorError:
-                    self.restore(closed.values())
                     raise
                 return self._left(pairs, closed, answers, asked)
         finally:
@@ -218,8 +225,6 @@ class Clients(Turns):
         yield from self.take_turns([client])
         try:
             (answer,) = yield from self.ask(lambda head: clients.cancel(self.meta, head, [client], own=False))
-            if answer.status == "UNKNOWN":
-                raise errors.RegistrationRefused(errors.UNKNOWN)
             if answer.registered is None:
                 return False
             known = self.registry.get(client)
@@ -235,21 +240,24 @@ class Clients(Turns):
 
     def revoke(self, client: bytes) -> Flow[None]:
         """End a client's right now."""
-        yield from self.take_turns([client])
+        yield from self.take_turns([client, ONE_AT_A_TIME])
         try:
             closed = yield from self.close_settled([(client, 0)])
             try:
                 yield from self.ask(lambda head: clients.revoke(self.meta, head, client))
-            except (errors.OutcomeUnknown, errors.RegistrationRefused):
-                self.was_kept(client)
-                raise  # perhaps; or nothing of it is left: the entry stays closed
-            except errors.CoordinatorError:
-                self.restore(closed.values())
+            except NOT_DONE as error:
+                if isinstance(error, errors.RegistrationRefused):
+                    self.was_kept(client)  # nothing of it is left: the entry stays closed
+                else:
+                    self.restore(closed.values())
+                raise
+            except BaseException:
+                self.was_kept(client)  # perhaps revoked: the entry stays closed
                 raise
             self.was_kept(client)
             self.due_at(self.lease.clock_ms)
         finally:
-            self.end_turns([client])
+            self.end_turns([client, ONE_AT_A_TIME])
 
     # -- touch, views ---------------------------------------------------------------------------------------------
 

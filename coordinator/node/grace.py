@@ -23,9 +23,6 @@ class Grace(Life):
 
     def open_roster(self, if_empty: str, reason: str) -> Flow[int]:
         """Open this node's roster before its lock store is read; return the epoch that it is for."""
-        if if_empty not in {"wait", "skip"}:
-            msg = f"if_empty={if_empty!r:.60} must be 'wait' or 'skip'"
-            raise errors.InvalidArgument(msg)
         why = text_bytes("reason", reason)
         epoch, _ = yield from self._start(0, (), more=True, if_empty=if_empty, reason=why)
         return epoch

@@ -13,7 +13,7 @@ from coordinator import errors
 from coordinator.node.requests import Flow, Wait
 from coordinator.protocol import releases
 from coordinator.protocol.call import BATCH_MAX
-from coordinator.settings import CLAIM_STOP_FRACTION, HOME_PREFERENCE_SECONDS, milliseconds
+from coordinator.settings import CLAIM_RENEW_FRACTION, CLAIM_STOP_FRACTION, HOME_PREFERENCE_SECONDS, milliseconds
 
 if TYPE_CHECKING:
     from coordinator.node import Node
@@ -58,7 +58,7 @@ class Keeper:
         node = self.node
         if not node.lease.is_valid(node.now()):
             return self._beat_at
-        soonest = min(self._beat_at, self._period_ends_at(), node.next_take_back())
+        soonest = min(self._beat_at, self._period_ends_at(), node.next_take_back(), self._renewals_due_at())
         if self._may_claim():
             soonest = min(soonest, max(node.lease.node_time(node.next_due_ms), self._again_at))
         return soonest
@@ -194,9 +194,9 @@ class Keeper:
         return self.claims.pop(claim.client, claim)
 
     def _renew_claims(self) -> Flow[None]:
-        """Extend the claims of callbacks that still run, before half of their time is left."""
-        seconds, asked = self.node.settings.claim_seconds, self.node.now()
-        ending = [claim for claim in list(self.claims.values()) if self._is_ending(claim, asked + seconds / 2)]
+        """Extend the claims of callbacks that still run, long before they run out."""
+        asked = self.node.now()
+        ending = [claim for claim in list(self.claims.values()) if self._renewal_due_at(claim) <= asked]
         ending.sort(key=lambda claim: self._good_until.get(claim.client, 0.0))
         for first in range(0, len(ending), BATCH_MAX):
             yield from self._renew_batch(ending[first : first + BATCH_MAX])
@@ -211,8 +211,14 @@ class Keeper:
             else:
                 self.forget(claim)
 
-    def _is_ending(self, claim: releases.Claim, by: float) -> bool:
-        return self._good_until.get(claim.client, by + 1) <= by
+    def _renewal_due_at(self, claim: releases.Claim) -> float:
+        renew_after = CLAIM_STOP_FRACTION - CLAIM_RENEW_FRACTION
+        return self._good_until.get(claim.client, _NEVER) - renew_after * self.node.settings.claim_seconds
+
+    def _renewals_due_at(self) -> float:
+        """Return the node time at which a claim must be renewed; not a heartbeat later: see `claim_seconds`."""
+        soonest = min(map(self._renewal_due_at, list(self.claims.values())), default=_NEVER)
+        return max(soonest, self._again_at)
 
     def _extend(self, claims: list[releases.Claim], seconds: float) -> Flow[list[bool]]:
         node = self.node

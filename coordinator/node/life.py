@@ -105,14 +105,13 @@ class Life:
             last = attempt == ATTEMPTS
             self.refuse_unless_valid(unknown)
             head = self.lease.head(self.now())
-            head.repeated = unknown is not None
-            head.first = first = first or head.serial
+            head.first = first
             call = build(head)
             try:
                 reply: Reply = yield call
             except errors.OutcomeUnknown as error:
                 self._failed(call, error)
-                unknown = error
+                unknown, first = error, first or head.serial
                 self.lease.give_up(head)
                 if last:
                     raise
@@ -124,8 +123,10 @@ class Life:
                 yield Sleep(self.settings.op_timeout_seconds / 8 * secrets.SystemRandom().uniform(0.5, 1.5))
             else:
                 self._heard(reply, call)
+                if reply.status in _OVER:
+                    raise unknown or refusal_of(self.lease.why_not)
                 if reply.status != "LATE" or last:
-                    if unknown is not None and reply.status in _NOT_DONE:
+                    if unknown is not None and reply.status == "LATE":
                         raise unknown
                     return call.result(reply)
         raise AssertionError  # the last attempt returns or raises
@@ -136,6 +137,16 @@ class Life:
             return
         reason = Reason.CLOSED if self.closed else self.lease.why_not
         raise unknown or refusal_of(reason)
+
+    def _once(self, call: Call[Any]) -> Flow[Reply]:
+        """Send a call of its life once, and count it; what the reply means is the caller's affair."""
+        try:
+            reply: Reply = yield call
+        except errors.CoordinatorError as error:
+            self._failed(call, error)
+            raise
+        self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _FAILURES.get(reply.status))
+        return reply
 
     def _failed(self, call: Call[Any], error: errors.CoordinatorError) -> None:
         self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _kind(error))
@@ -191,14 +202,12 @@ class Life:
                 predecessor_dead=self.predecessor_dead,
             )
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 if attempt == 2 * ATTEMPTS:
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 2)
                 continue
-            self.metrics.round_trip(call.script.name, self.now() - head.sent, _FAILURES.get(reply.status))
             break
         self._refuse_if_closed()
         if reply.status == "FENCED":
@@ -242,6 +251,7 @@ class Life:
             raise
         if reply.status != "RENEWED":
             self._heard(reply, call)
+            self.refuse_if_over()
             return call.result(reply)
         now = self.now()
         self.metrics.round_trip(call.script.name, now - call.head.sent, None)
@@ -280,23 +290,28 @@ class Life:
         return self.ask(lambda head: nodes.evict(self.meta, head, owner))
 
     def leave(self, until: float) -> Flow[None]:
-        """Grant nothing more, then leave: rights become a planned failover at once. Asked until node time `until`."""
-        heads = self.lease.head
+        """Grant nothing more, then leave: rights become a planned failover at once. Asked until node time `until`.
+
+        When data were lost, that is told instead: nobody else may know.
+        """
         self.end(Reason.CLOSED)
-        while True:
-            call = nodes.leave(self.meta, heads(self.now()))
+        while not self.must_tell_loss:
+            call = nodes.leave(self.meta, self.lease.head(self.now()))
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
                 self.lease.give_up(call.head)
                 if self.now() >= until:
                     raise
                 yield Sleep(self.settings.op_timeout_seconds / 4)
                 continue
+            if reply.status == "DATA_LOST" and not self._was_forgotten(reply):
+                self.must_tell_loss = True
+                break
             if reply.status not in {"FENCED", "LATE"}:
                 call.result(reply)
             return
+        yield from self.tell_loss(until)
 
     def end(self, reason: Reason) -> None:
         """End this incarnation for good: nothing is granted, nothing is asked, its server is told once."""
@@ -330,15 +345,17 @@ class Life:
         whole = view.dataset == told.dataset and view.revision >= told.revision and view.epoch >= told.epoch
         return whole and self.now() - self.lease.renewed_at > self.settings.retention_seconds
 
-    def tell_loss(self) -> Flow[None]:
-        """Tell the scope that its data are not those that this node was told, until that is answered."""
+    def tell_loss(self, until: float = float("inf")) -> Flow[None]:
+        """Tell the scope that its data are not those that this node was told; asked until node time `until`."""
         dataset = secrets.token_hex(16)
         while self.must_tell_loss and not self.closed:
-            call = nodes.lost(self.meta, self.lease.head(self.now()), dataset, self.lease.clock_ms, self.settings)
+            head, clock_ms = self.lease.head(self.now()), self.lease.clock_ms
+            call = nodes.lost(self.meta, head, dataset, clock_ms, self.registry.newest, self.settings)
             try:
-                reply: Reply = yield call
-            except (errors.OutcomeUnknown, errors.Unavailable) as error:
-                self._failed(call, error)
+                reply = yield from self._once(call)
+            except (errors.OutcomeUnknown, errors.Unavailable):
+                if self.now() >= until:
+                    raise
                 yield Sleep(self.settings.heartbeat_seconds)
                 continue
             log.error("%s told the scope that its data were lost: %s", self.lease.owner, call.result(reply).lower())
@@ -447,10 +464,10 @@ class Life:
             self.next_due_ms = min(known, default=0)
 
 
+NOT_DONE = (errors.Refused, errors.Unavailable, errors.Closed)
+"""Errors that say for certain that nothing was done. Whatever else ends a call, its outcome is not known."""
 _OVER = frozenset({"DATA_LOST", "FENCED"})
 """The statuses that end an incarnation."""
-_NOT_DONE = frozenset({"LATE", "DATA_LOST", "FENCED"})
-"""The statuses that say that this very request did nothing."""
 _FAILURES = {"LATE": "unavailable", "DATA_LOST": "data_lost", "SCHEMA": "contract_broken"}
 """The statuses by which a round trip failed, as a kind of failure."""
 

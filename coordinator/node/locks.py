@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import errors
 from coordinator.node.clients import Clients
+from coordinator.node.life import NOT_DONE
 from coordinator.node.requests import Flow
 from coordinator.protocol import clients, grace
 from coordinator.protocol.call import BATCH_MAX
@@ -26,7 +27,7 @@ class Grant:
     It is open until it is confirmed or undone; until then its client cannot leave this node.
     """
 
-    __slots__ = ("_entry", "_is_open", "_node", "epoch", "generation", "operation", "owner")
+    __slots__ = ("_entry", "_is_open", "_is_undone", "_node", "epoch", "generation", "operation", "owner")
 
     def __init__(  # noqa: PLR0913  (what a check was made under)
         self, node: Locks, entry: Entry, owner: str, epoch: int, operation: Operation, *, is_open: bool = True
@@ -35,6 +36,7 @@ class Grant:
         self._node = node
         self._entry = entry
         self._is_open = is_open
+        self._is_undone = False
         self.owner = owner
         self.generation = entry.generation
         self.epoch = epoch
@@ -47,7 +49,8 @@ class Grant:
         """
         node, entry = self._node, self._entry
         if (
-            node.registry.get(entry.client) is entry
+            not self._is_undone
+            and node.registry.get(entry.client) is entry
             and node.lease.still_allows(self.operation, self.owner, self.epoch, node.now())
             and (self.operation is _NEW or entry.admitted == self.epoch)
         ):
@@ -61,6 +64,7 @@ class Grant:
 
     def undo(self) -> None:
         """Give it up: nothing was inserted, or it was taken out again. Idempotent, after a confirm too."""
+        self._is_undone = self._is_undone or self._is_open or self.operation is not _NEW
         self._settle(uncount=self.operation is _NEW)
         if self.operation is not _NEW:
             self._entry.admitted = 0
@@ -131,10 +135,8 @@ class Locks(Clients):
         before, entry.unsure = entry.unsure, True
         try:
             (error,) = yield from self.ask(lambda head: clients.hold(self.meta, head, [(client, entry.generation)]))
-        except errors.OutcomeUnknown:
-            raise
-        except errors.CoordinatorError:
-            entry.unsure = before  # certainly not executed
+        except NOT_DONE:
+            entry.unsure = before
             raise
         if error is not None:
             entry.unsure = before
@@ -180,7 +182,9 @@ class Locks(Clients):
                 known.admitted = 0
             try:
                 results = yield from self.ask(lambda head: grace.complete(self.meta, head, ids))
-            except errors.OutcomeUnknown:
+            except NOT_DONE:
+                raise
+            except BaseException:
                 for known in filter(None, entries):
                     known.unsure, known.lock_count = True, None  # perhaps a holder by now
                 raise
@@ -193,7 +197,8 @@ class Locks(Clients):
             view = self.lease.view
             over = view.state is GraceState.NORMAL
             results = [
-                replace(r, closing=view.closing, lifted=over) if isinstance(r, ReclaimOutcome) else r for r in results
+                replace(r, closing=view.closing, lifted=over and not r.repeated) if isinstance(r, ReclaimOutcome) else r
+                for r in results
             ]
         return results
 
@@ -245,6 +250,7 @@ class Locks(Clients):
         """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
         entry = self.registry.get(client)
         if entry is None:
+            self.refuse_if_over()
             return 0
         self.registry.uncount(entry)
         if entry.is_left_over:

@@ -59,6 +59,8 @@ class Registry:
         """How many grants of a client are open: begun, and neither confirmed nor undone."""
         self._left_over: dict[bytes, None] = {}
         self.yielding: dict[bytes, Yielding] = {}
+        self.newest = 0
+        """The newest generation of all entries that were ever here."""
         self.wake: Callable[[], None] = lambda: None
         """Called when somebody may wait for what has just ended."""
 
@@ -92,6 +94,7 @@ class Registry:
             return entry
 
     def _add(self, entry: Entry) -> None:
+        self.newest = max(self.newest, entry.generation)
         self._entries[entry.client] = entry
         self._counts[entry.adapter] = self._counts.get(entry.adapter, 0) + 1
 

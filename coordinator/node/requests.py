@@ -1,4 +1,4 @@
-"""What a flow may ask of its driver. A flow is a generator: a procedure of several round trips, free of I/O."""
+"""What a procedure asks of its driver beside a round trip: to sleep, or to wait until there is something to do."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Go on after so many seconds."""
+    """Let so many seconds pass."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Go on at this node time, or earlier when the node is woken."""
+    """Wait until this node time, or until the node is woken because there is something to do."""
 
     until: float
 
 
 Flow = Generator["Call[Any] | Sleep | Wait", Any, T]
-"""A procedure that yields what it needs done, is sent what came of it, and returns a T."""
+"""A procedure: it yields a Call, whose Reply it is sent, or a Sleep or a Wait, and returns a T.
+
+A CoordinatorError that a request ends with is thrown into it where it yielded that request.
+"""

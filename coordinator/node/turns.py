@@ -60,11 +60,15 @@ class Turns(Life):
                 closed[client] = entry
             if entry is not None or (client in self.registry.yielding and not upto):
                 meant.append(client)
-        for _ in range(round(SETTLE_SECONDS / POLL_SECONDS)):
-            open_ = [client for client in meant if not self.registry.is_settled(client)]
-            if not open_:
-                return closed
-            yield Sleep(POLL_SECONDS)
+        try:
+            for _ in range(round(SETTLE_SECONDS / POLL_SECONDS)):
+                open_ = [client for client in meant if not self.registry.is_settled(client)]
+                if not open_:
+                    return closed
+                yield Sleep(POLL_SECONDS)
+        except BaseException:
+            self.restore(closed.values())
+            raise
         self.restore(closed.values())
         msg = (
             f"a grant of {open_[0]!r} has been open for {SETTLE_SECONDS:.0f} s: confirm or undo it (leave its block) "

@@ -81,7 +81,7 @@ def view_of(raw: bytes) -> View:
 class Head:
     """What every request carries, packed into one argument: who asks, and what the asker was told last."""
 
-    __slots__ = ("first", "owner", "packed", "repeated", "sent", "serial")
+    __slots__ = ("first", "owner", "packed", "sent", "serial")
 
     def __init__(  # noqa: PLR0913, PLR0917  (the facts of the head)
         self, owner: str, sent: float, serial: int = 0, floor: int = 0, writes: int = 0, view: bytes = b""
@@ -94,10 +94,8 @@ class Head:
         self.owner = owner
         self.sent = sent
         self.serial = serial
-        self.repeated = False
-        """An earlier attempt of the same call got no answer. Some scripts are told."""
-        self.first = serial
-        """The serial of the first attempt of the same call."""
+        self.first = 0
+        """Serial of the first attempt of this very call, if that got no answer. Some scripts are told; not packed."""
         self.packed = b"%b %d %d %d %b" % (owner.encode(), serial, floor, writes, view)
 
 
@@ -128,9 +126,13 @@ class Reply:
         except ValueError as error:
             raise _foreign(self.script.name, self.raw_view) from error
 
+    def status_of(self, word: Any) -> str:
+        """Return the status of one item; raise ContractBroken when the script has none of that name."""
+        return _status(self.script, word)
+
     def refused(self, word: bytes, data: Sequence[Any] = ()) -> errors.CoordinatorError | None:
         """Return the error that the status of one item means; None when it is no refusal."""
-        status = _status(self.script, word)
+        status = self.status_of(word)
         return refusal(status, self, data) if status in _REFUSALS else None
 
 

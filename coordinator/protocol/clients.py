@@ -70,7 +70,7 @@ class Leaving(NamedTuple):
 
 def register(key: bytes, head: Head, clients: Sequence[Registering]) -> Call[list[Registered | CoordinatorError]]:
     """Connect up to 200 clients; a registration or a refusal each."""
-    args: list[Word] = [int(head.repeated)]
+    args: list[Word] = [int(head.first > 0)]
     for client in clients:
         args += client
 
@@ -117,13 +117,13 @@ def cancel(key: bytes, head: Head, clients: Sequence[bytes], *, own: bool) -> Ca
 
     def parse(reply: Reply) -> list[Cancelled]:
         check(reply)
-        return [_cancelled(group) for _, group in zip(clients, reply.data, strict=True)]
+        return [_cancelled(reply, group) for _, group in zip(clients, reply.data, strict=True)]
 
     return call("client_cancel", key, head, (int(own), *clients), parse)
 
 
-def _cancelled(group: Sequence[Any]) -> Cancelled:
-    status = text(group[0])
+def _cancelled(reply: Reply, group: Sequence[Any]) -> Cancelled:
+    status = reply.status_of(group[0])
     if status in {"CANCELLED", "LIVE"}:
         registered = Registered(int(group[1]), int(group[2]), int(group[3]) > 0, int(group[4]) > 0)
         return Cancelled(status, registered, text(group[5]), int(group[6]), "")
@@ -135,7 +135,9 @@ def yield_(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[Yielde
 
     def parse(reply: Reply) -> list[Yielded]:
         check(reply)
-        return [Yielded(text(group[0]), text(group[2])) for _, group in zip(clients, reply.data, strict=True)]
+        return [
+            Yielded(reply.status_of(group[0]), text(group[2])) for _, group in zip(clients, reply.data, strict=True)
+        ]
 
     return call("client_yield", key, head, tuple(clients), parse)
 
@@ -179,8 +181,7 @@ def revoke(key: bytes, head: Head, client: bytes) -> Call[tuple[str, int]]:
         check(reply)
         return text(reply.data[0]), int(reply.data[1])
 
-    first = head.first if head.repeated else 0
-    return call("client_revoke", key, head, (client, first), parse)
+    return call("client_revoke", key, head, (head.first, client), parse)
 
 
 def view(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[ClientRegistration | None]]:

@@ -45,7 +45,7 @@ def withdraw(key: bytes, head: Head, node: str) -> Call[int]:
 
 def end(key: bytes, head: Head, epoch: int, reason: bytes) -> Call[None]:
     """End the period now."""
-    return call("grace_end", key, head, (epoch, reason, int(head.repeated)), nothing)
+    return call("grace_end", key, head, (epoch, reason, int(head.first > 0)), nothing)
 
 
 def advance(key: bytes, head: Head, acked: int) -> Call[None]:
@@ -72,7 +72,7 @@ def complete(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[Recl
         view = reply.view
         return [
             (None if word == b"ALREADY" else reply.refused(word, (waiting,)))
-            or ReclaimOutcome(int(left), view.closing, view.deadline_ms == 0, repeated=word == b"ALREADY")
+            or ReclaimOutcome(int(left), view.closing, lifted=False, repeated=word == b"ALREADY")
             for _, word in zip(clients, words, strict=True)
         ]
 

@@ -11,9 +11,9 @@ PERMANENT = ("meta", "grace", "reclaimed", "forfeited", "events")
 """Keys that a scope keeps for good when all its clients and nodes have gone."""
 
 DELETED_BY: dict[str, tuple[str, ...]] = {
-    "open": ("advance", "lose_owner", "restored", "scope_lost"),
+    "open": ("lose_owner", "restored"),
     "lost": ("advance", "grace_withdraw"),
-    "ended": ("advance", "restored", "scope_lost"),
+    "ended": ("restored",),
     "members": ("lose_owner", "scope_lost"),
     "due": ("release",),
     "releases": ("release",),
@@ -25,7 +25,7 @@ DELETED_BY: dict[str, tuple[str, ...]] = {
         "reclaim_complete", "release",
     ),
     "wanted": ("client_register", "client_yield", "lose_owner", "scope_lost"),
-    "client": ("client_register", "client_unregister", "release_ack"),  # a TTL while its disconnect waits
+    "client": ("client_cancel", "client_register", "client_unregister", "release_ack"),  # a TTL while it is deferred
     "adapter": ("release_ack",),
 }  # fmt: skip
 """What takes away each key that is not permanent, or entries of it: files of lua/ whose code does. A contract test

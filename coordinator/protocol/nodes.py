@@ -140,11 +140,17 @@ def evict(key: bytes, head: Head, owner: str) -> Call[str]:
     return call("node_evict", key, head, (owner,), parse)
 
 
-def lost(key: bytes, head: Head, dataset: str, clock_ms: int, settings: Settings) -> Call[str]:
-    """Tell that the data are not those that were told; the status word: EMPTY, KNOWN or LOST."""
+def lost(  # noqa: PLR0913, PLR0917  (one argument per fact of the contract)
+    key: bytes, head: Head, dataset: str, clock_ms: int, newest: int, settings: Settings
+) -> Call[str]:
+    """Tell that the data are not those that were told; the status word: EMPTY, KNOWN or LOST.
+
+    `clock_ms` and `newest` are the scope clock and the newest generation that the caller remembers.
+    """
     args = (
         dataset,
         clock_ms,
+        newest,
         milliseconds(settings.lease_seconds),
         milliseconds(settings.barrier_margin_seconds),
         milliseconds(settings.grace_seconds),

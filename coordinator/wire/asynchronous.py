@@ -1,13 +1,15 @@
-"""The asyncio twin of redis_io: all calls that wait go out in one pipeline on one connection, then the next ones.
+"""Round trips of asyncio: all calls that wait go out in one pipeline on one connection, then the next ones.
 
-A call that is given up by its caller stays in its place of the pipeline: its reply is read and thrown away, never
-left for another.
+A call cannot be taken back: its reply is awaited and read in its turn, so no reply is ever left for another call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -15,134 +17,188 @@ from redis import exceptions
 
 from coordinator import errors
 from coordinator.protocol.call import Reply
-from coordinator.wire.blocking import (
-    CLOSED,
-    answered,
-    block_seconds,
-    client_of,
-    command,
-    events_of,
-    reading,
-    sentinels,
-    unanswered,
-    unconnected,
-    unread,
-)
+from coordinator.wire.commands import block_seconds, events_of, packed, packed_whole, reading
+from coordinator.wire.connector import CLOSED, KEPT_SECONDS, sentinels
+from coordinator.wire.meaning import answered, is_cut_after, unanswered, unconnected, unread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from coordinator.node import Event
     from coordinator.protocol import Call
     from coordinator.protocol.keys import Keys
     from coordinator.settings import Settings
-    from coordinator.wire.blocking import Connector
+    from coordinator.wire.connector import Connector
 
 PIPELINE_MAX = 64
 """Calls of one pipeline: bounds how long the last one waits for the first, and the bytes in flight."""
+
+
+class Pending(asyncio.Future[Reply]):
+    """The reply to come of a call.
+
+    It cannot be cancelled. A task that awaits it and is cancelled meets the cancellation when the reply is there, not
+    before: so no request of a task that has ended is under way.
+    """
+
+    def __init__(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Pack the call."""
+        super().__init__(loop=loop)
+        self.call = call
+        self.command = packed(call)
+        self.is_whole = False
+        """The command carries the source of the script."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  (the signature of asyncio)
+        """Refuse."""
+        return False
+
+    def pack_whole(self) -> None:
+        """Take the command that carries the source of the script."""
+        self.command = packed_whole(self.call)
+        self.is_whole = True
+
+    def answer(self, raw: Any) -> None:
+        """End with what Redis answered."""
+        try:
+            reply = Reply(self.call.script, raw)
+        except errors.ContractBroken as error:
+            self.set_exception(error)
+        else:
+            self.set_result(reply)
 
 
 class AsyncChannel:
     """Runs calls on one connection, any number at once. Belongs to one event loop."""
 
     def __init__(self, connector: Connector, settings: Settings) -> None:
-        """Own a pool of one connection; an exchange takes at most `op_timeout_seconds`."""
+        """Own a pool of one connection; a pipeline takes at most `op_timeout_seconds`."""
         self._timeout = settings.op_timeout_seconds
         self._pool = connector.pool(timeout=self._timeout)
-        self._waiting: list[tuple[Call[Any], asyncio.Future[Reply]]] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._pid = os.getpid()
         self._closed = False
+        self._connection: Any = None
+        """Taken from the pool, and kept between pipelines."""
+        self._kept_until = 0.0
+        """When the connection passes through the pool again."""
+        self._waiting: list[Pending] = []
+        """Calls that were not sent yet."""
+        self._sent: deque[Pending] = deque()
+        """Calls of the pipeline under way that have no reply yet, in order."""
+        self._sender: asyncio.Task[None] | None = None
 
-    def run(self, call: Call[Any]) -> asyncio.Future[Reply]:
+    def run(self, call: Call[Any]) -> Pending:
         """Send the call once. The future raises Unavailable, OutcomeUnknown, ContractBroken or Closed."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            future.set_exception(errors.Closed(CLOSED))
-            return future
-        self._waiting.append((call, future))
+        pending = Pending(call, asyncio.get_running_loop())
+        if self._closed or os.getpid() != self._pid:
+            pending.set_exception(errors.Closed(CLOSED))
+            return pending
+        self._waiting.append(pending)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
-            self._sender.add_done_callback(self._sent)
-        return future
+            self._sender.add_done_callback(self._ended)
+        return pending
 
     async def _send(self) -> None:
+        """Send what waits, pipeline after pipeline, until nothing does."""
         while self._waiting:
-            batch = self._waiting[:PIPELINE_MAX]
-            answers = await self._exchange([call for call, _ in batch])
-            for (call, future), answer in zip(batch, answers, strict=True):
-                _settle(future, call, answer)
-            del self._waiting[: len(batch)]  # what could not be settled is, in _sent
-        self._sender = None
+            try:
+                connection = await self._connected()
+            except Exception as error:  # noqa: BLE001  (all that wait are told)
+                _refuse(self._waiting, unconnected(error))
+                continue
+            self._sent.extend(self._waiting[:PIPELINE_MAX])
+            del self._waiting[:PIPELINE_MAX]
+            try:
+                async with asyncio.timeout(self._timeout):
+                    is_cut = await self._exchange(connection)
+            except Exception as error:  # noqa: BLE001  (all whose reply did not come are told)
+                is_cut = True
+                self._lost(error)
+            except BaseException:
+                await self._cut()
+                raise
+            if is_cut:
+                await self._cut()
+        self._sender = None  # here, not in _ended: a call that comes before that runs needs a new one
 
-    def _sent(self, sender: asyncio.Task[None]) -> None:
+    async def _exchange(self, connection: Any) -> bool:
+        """Send a pipeline and read its replies; return whether the connection is to be cut."""
+        sent, is_cut = self._sent, False
+        await connection.send_packed_command([b"".join([pending.command for pending in sent])])
+        while sent:
+            pending = sent[0]  # it stays there until it has ended
+            try:
+                raw = await connection.read_response()
+            except redis.ResponseError as error:
+                if isinstance(error, exceptions.NoScriptError) and not pending.is_whole:
+                    pending.pack_whole()
+                    self._waiting.append(pending)
+                else:
+                    pending.set_exception(answered(error))
+                    is_cut = is_cut or is_cut_after(error)
+            else:
+                pending.answer(raw)
+            sent.popleft()
+        return is_cut
+
+    def _lost(self, error: Exception) -> None:
+        """Tell the calls that have no reply, because of an error, what that means."""
+        if self._sent:
+            self._sent.popleft().set_exception(unanswered(error))
+        # What the error says is of one call (LOADING, say); those behind it may have run.
+        _refuse(self._sent, unanswered(redis.ConnectionError(str(error))))
+        if isinstance(error, TimeoutError):
+            # Each pipeline of those that wait would last as long, one after the other.
+            _refuse(self._waiting, errors.Unavailable("Redis does not answer other requests: this one was not sent"))
+
+    def _ended(self, sender: asyncio.Task[None]) -> None:
         """Leave nobody waiting when the sender did not end by itself."""
-        error = None if sender.cancelled() else sender.exception()
-        if error is None and not sender.cancelled():
-            return
-        self._sender = None
-        waiting, self._waiting = self._waiting, []
-        for call, future in waiting:
-            _settle(future, call, errors.OutcomeUnknown(f"given up while it was sent: {error or 'cancelled'}"))
+        error = "cancelled" if sender.cancelled() else sender.exception()
+        if error is not None:
+            self._sender = None
+            _refuse(self._sent, errors.OutcomeUnknown(f"given up while it was under way: {error}"))
+            why = errors.Closed(CLOSED) if self._closed else errors.Unavailable(f"given up before it was sent: {error}")
+            _refuse(self._waiting, why)
 
-    async def _exchange(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        """Return a raw reply or an exception for each call."""
-        try:
-            connection = await self._pool.get_connection()
-        except Exception as error:  # noqa: BLE001  (it is answered)
-            return [unconnected(error)] * len(calls)
-        try:
-            answers = await self._pipeline(connection, [command(call) for call in calls])
-            unknown = [i for i, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
-            if unknown:
-                again = await self._pipeline(connection, [command(calls[i], whole=True) for i in unknown])
-                for i, answer in zip(unknown, again, strict=True):
-                    answers[i] = answer
-            return answers
-        finally:
+    async def _connected(self) -> Any:
+        """Return the connection: the one that is kept, unless it was closed, or one from the pool."""
+        if self._connection is not None:
+            if monotonic() < self._kept_until and await _is_quiet(self._connection):
+                return self._connection
+            await self._give_back()
+        connection = await self._pool.get_connection()
+        # One timer bounds a whole pipeline. redis-py would make a task for each send and a timer for each reply.
+        connection.socket_timeout = None
+        self._connection, self._kept_until = connection, monotonic() + KEPT_SECONDS
+        return connection
+
+    async def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.socket_timeout = self._timeout  # it bounds the handshake, should the pool connect again
             await _give_back(self._pool, connection)
 
-    async def _pipeline(self, connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        answers: list[Any] = []
-        try:
-            async with asyncio.timeout(self._timeout):
-                await connection.send_packed_command(connection.pack_commands(commands))
-                while len(answers) < len(commands):
-                    try:
-                        answers.append(await connection.read_response())
-                    except redis.ResponseError as error:
-                        answers.append(error)
-        except Exception as error:  # noqa: BLE001  (it is answered)
-            await _cut(connection)
-            # What the error says is of one call (LOADING, say); those behind it may have run.
-            first = len(answers) + 1
-            behind = unanswered(redis.ConnectionError(str(error)))
-            answers += [unanswered(error), *[behind] * (len(commands) - first)]
-        except BaseException:
-            await _cut(connection)
-            raise
-        return answers
+    async def _cut(self) -> None:
+        if self._connection is not None:
+            await _cut(self._connection)
+            await self._give_back()
 
     async def close(self) -> None:
-        """Close the pool for good; what still waits is given up."""
+        """Close the pool for good; what was sent is given up, what still waits is not sent."""
         self._closed = True
+        if os.getpid() != self._pid:
+            return
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait([self._sender])
+        await self._give_back()
         await _disconnect(self._pool)
 
 
-def _settle(future: asyncio.Future[Reply], call: Call[Any], answer: Any) -> None:
-    if future.done():
-        return  # given up by its caller
-    if isinstance(answer, redis.ResponseError):
-        answer = answered(answer)
-    if isinstance(answer, errors.CoordinatorError):
-        future.set_exception(answer)
-        return
-    try:
-        future.set_result(Reply(call.script, answer))
-    except errors.ContractBroken as error:
-        future.set_exception(error)
+def _refuse(pending: list[Pending] | deque[Pending], error: errors.CoordinatorError) -> None:
+    """End calls without a reply, each with an error of its own: a task that raises one changes it."""
+    for one in pending:
+        one.set_exception(type(error)(*error.args))
+    pending.clear()
 
 
 class AsyncEvents:
@@ -181,6 +237,14 @@ class AsyncEvents:
         await _disconnect(self._pool)
 
 
+async def _is_quiet(connection: Any) -> bool:
+    """Whether nothing came on an idle connection. What comes is its end, after which a pipeline would be lost."""
+    try:
+        return not await connection.can_read()
+    except Exception:  # noqa: BLE001  (its end)
+        return False
+
+
 async def _cut(connection: Any) -> None:
     with contextlib.suppress(Exception):  # of a connection that is gone
         await connection.disconnect(nowait=True)
@@ -195,8 +259,3 @@ async def _disconnect(pool: Any) -> None:
     for closing in (pool.disconnect, *(sentinel.aclose for sentinel in sentinels(pool))):
         with contextlib.suppress(Exception):  # of a connection that is gone, or that does not end in time
             await closing()
-
-
-def from_url(url: str) -> redis.asyncio.Redis:
-    """Return a client of `url`; raise InvalidArgument when it is none."""
-    return client_of(url, redis.asyncio.Redis)

@@ -1,7 +1,6 @@
 -- generations: takes `count` new generations and keeps the clock with them. They are above every generation of the
 -- scope and not below its clock, so a client's generation never restarts, whatever became of its record.
 -- Returns the one before the first: the caller counts up from there.
---- @include scope
 --- @include int
 local function generations(scope, count)
   local before = math.max(tonumber(scope.generation), scope.clock - 1)

@@ -1,7 +1,7 @@
 -- live_on: a registration lives on here, under a new generation: its disconnect is cancelled, its right comes along.
 -- `home` says that the old owner is a member (or the caller). What is on a roster stays there: it must be reclaimed.
 -- Returns 1 if the client is a holder here now, else 0. The caller writes the record.
--- note_moves: tells the members whose yielded clients were taken, one event each; moves: owner -> { 'client', id, ... }.
+-- note_moves: tells the members whose yielded clients were taken, one event each. moves: owner -> { 'client', id ... }.
 --- @include scope
 --- @include int
 --- @include event

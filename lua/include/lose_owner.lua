@@ -1,5 +1,5 @@
--- lose_owner: a member is one no more. With rights it becomes a lost owner: starts or joins a period. With clients only,
--- an orphan. lose_later: ms after which to ask again, 0: now.
+-- lose_owner: a member is one no more. With rights it becomes a lost owner, which starts or joins a period; with only
+-- clients, an orphan. lose_later: ms after which to ask again, 0: now.
 --- @include scope
 --- @include start_later
 --- @include start_period
@@ -24,12 +24,12 @@ local function lose_owner(scope, owner, fence, reason)
   read_view(scope)
   if not scope.active then
     -- What it was reading in its lock store has started nothing; inside a period it rules out an early exit.
-    forget_roster(roster_of(string.match(owner, '^(.*):%d+$'), scope.epoch + 1))
+    forget_roster(restored_roster(string.match(owner, '^(.*):%d+$'), scope.epoch + 1))
   end
   if redis.call('HLEN', prefix .. 'holders:' .. owner) > 0 then
     start_period(scope, owner, tonumber(figures[1]), 2 * tonumber(figures[2]) + tonumber(figures[3]), reason)
   elseif redis.call('SCARD', prefix .. 'clients:' .. owner) > 0 then
     -- Inside a period its clients may be on a roster: they are neither released nor lose their place before the lift.
-    redis.call('SADD', prefix .. (scope.active and 'lost' or 'orphans'), owner)
+    redis.call('SADD', scope.active and prefix .. 'lost' or prefix .. 'orphans', owner)
   end
 end

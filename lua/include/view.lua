@@ -1,7 +1,6 @@
 -- view: what every reply tells of the scope, one string: dataset, revision, epoch, state (normal or active), in force
 -- since (scope clock, ms; 0: not), closing (0 or 1), reclaim until, cap. The same string means: nothing has changed.
 -- read_view parses it into `scope`, once; keep_view writes it after a change.
---- @include scope
 --- @include int
 local function read_view(scope)
   if scope.revision then return end

@@ -16,7 +16,7 @@ from coordinator import (
     ReclaimRefused,
     RegistrationRefused,
 )
-from tests.faults import LOST, faulty
+from tests.behaviour.test_unknown_outcomes import LOST, faulty
 
 if TYPE_CHECKING:
     from tests.world import Player, World
@@ -39,31 +39,18 @@ def refused(node: Player, client: str, error: type[CoordinatorError], reason: st
 
 
 def test_07_in_normal_state(world: World) -> None:
-    """There is nothing to reclaim in: NO_GRACE, before any period and after one."""
+    """There is nothing to reclaim in: NO_GRACE, before any period and after one; a holder hears that it has its locks."""
     n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
     n1.register("b")
+    with pytest.raises(ReclaimRefused, match="has its locks here"):
+        n1.admit("a")
+    assert n1.complete("a").repeated
     refused(n1, "b", NoGrace, "no_grace")
     n1.start("x")
     n1.run(n1.node.end_grace("operator"))
     refused(n1, "b", NoGrace, "no_grace")
-
-
-def test_07_a_client_that_has_its_locks_here(world: World) -> None:
-    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
-    n1 = world.node("n1")
-    n1.register("a")
-    n1.lock("a")
-    for active in (False, True):
-        if active:
-            n1.start("x")
-        before = world.dump()
-        with pytest.raises(ReclaimRefused, match="already"):
-            n1.admit("a")
-        assert world.dump() == before
-        rosters = world.dump(*ROSTERS)
-        assert n1.complete("a").repeated
-        assert world.dump(*ROSTERS) == rosters
-        assert n1.view_of("a").lock_count == 1
 
 
 def test_07_after_ones_own_completion(world: World) -> None:
@@ -93,14 +80,20 @@ def test_07_a_stranger(world: World) -> None:
 def test_07_registered_elsewhere_or_nowhere(world: World, ask: str) -> None:
     """A node that has not heard of it: its client moved (MOVED), or moved and was released (UNKNOWN)."""
     n1, n2 = world.node("n1"), world.node("n2")
-    n1.start("a", "c")
+    n1.start("a", "b", "c")
     world.settle()
-    n1.hangs = True
-    for client, reason in (("a", "moved"), ("stranger", "unknown")):
+    for client, reason in (("a", "moved"), ("b", "unknown")):
         n1.register(client)
+        stale = n1.node.registry.get(client.encode())
+        assert stale is not None
         n2.register(client)
         if reason == "unknown":
             n2.unregister(client)
+            n2.run(n2.node.end_grace("test"))  # what is on a roster is not freed before the period's end
+            world.settle()
+            world.pass_time(1)
+            assert (client, "forfeited") in [*n1.released(), *n2.released()]
+            n1.node.registry.put(stale)
         before = world.dump(*ROSTERS)
         with pytest.raises(RegistrationRefused, match=reason):
             getattr(n1, ask)(client)
@@ -187,25 +180,24 @@ def test_07_the_retry_succeeds_after_the_lift_too(world: World) -> None:
     n1.admit("a").confirm()
     with pytest.raises(OutcomeUnknown):
         faulty(n1, n1.node.complete([b"a"]), LOST, LOST, LOST)
-    assert not n1.check().allowed, "as its view was, until a later reply"
     world.settle()
     assert n2.view().state is GraceState.NORMAL
     rosters = world.dump(*ROSTERS)
     again = n1.complete("a")
-    assert (again.repeated, again.remaining, again.closing, again.lifted) == (True, 0, False, True)
+    assert (again.repeated, again.remaining, again.closing, again.lifted) == (True, 0, False, False)
     assert world.dump(*ROSTERS) == rosters
-    assert world.rights().keys() == {"a"}
+    assert world.redis.hkeys(world.key("holders", n1.owner)) == [b"a"]
 
 
 def test_07_the_only_node_loses_the_reply_that_lifted(world: World) -> None:
-    """Its completion closed: the retry is a success, whose second round trip lifts all the same."""
+    """Its completion closed, and its ack lifted: the retry finds the scope closing, and is a success."""
     n1 = world.node("n1")
     n1.start("a")
     n1.register("a")
     n1.admit("a").confirm()
     (outcome,) = faulty(n1, n1.node.complete([b"a"]), LOST)
     assert isinstance(outcome, ReclaimOutcome)
-    assert (outcome.repeated, outcome.lifted) == (True, True)
+    assert outcome.repeated
     assert n1.view().state is GraceState.NORMAL
     world.settle()
     assert [(period.epoch, period.reclaimed) for period in n1.periods] == [(1, 1)]
@@ -219,3 +211,21 @@ def test_07_refused_before_the_barrier_is_not_final(world: World) -> None:
     refused(n1, "a", BarrierPending, "has to wait")
     world.settle()
     n1.admit("a").confirm()
+
+
+def test_07_a_client_that_has_its_locks_here(world: World) -> None:
+    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    for active in (False, True):
+        if active:
+            n1.start("x")
+        before = world.dump()
+        with pytest.raises(ReclaimRefused, match="already"):
+            n1.admit("a")
+        assert world.dump() == before
+        rosters = world.dump(*ROSTERS)
+        assert n1.complete("a").repeated
+        assert world.dump(*ROSTERS) == rosters
+        assert n1.view_of("a").lock_count == 1

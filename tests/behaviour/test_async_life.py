@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Closed, CoordinatorError, Operation, Release, Settings
+from coordinator import AsyncCoordinator, Closed, CoordinatorError, Operation, Release, Settings, initialize
 from coordinator.api import asynchronous as aio
 from tests.bridge import asynchronous
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import redis
 
 BOUND = 20.0
+_numbers = itertools.count(1)
 CALLS = 1000
 
 
@@ -34,6 +36,7 @@ def _nothing_is_said(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsR
 @pytest.fixture
 def make(product: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator]:
     """Make coordinators on either server, not started; they keep their lease over a stall of the machine."""
+    initialize(product, namespace=namespace)
 
     def made(node: str = "n1", *, op_timeout_seconds: float = 0.4) -> AsyncCoordinator:
         settings = Settings(
@@ -44,7 +47,7 @@ def make(product: redis.Redis, namespace: str) -> Callable[..., AsyncCoordinator
             op_timeout_seconds=op_timeout_seconds,
             grace_seconds=1.0,
         )
-        return AsyncCoordinator(asynchronous(product), node=node, settings=settings, bootstrap=True)
+        return AsyncCoordinator(asynchronous(product), node=node, settings=settings)
 
     return made
 
@@ -90,6 +93,15 @@ async def disconnect(node: AsyncCoordinator, client: str = "c") -> None:
     await node.clients.unregister(client)
 
 
+async def a_period(node: AsyncCoordinator) -> None:
+    """Have a period begin and end: a client is found in the lock store, and reclaims."""
+    client = f"of a store {next(_numbers)}"
+    await node.grace.start([client])
+    await node.clients.register(client, adapter="nfs")
+    async with node.reclaiming(client):
+        pass
+
+
 async def for_ever(*_: object) -> None:
     """Be a callback that does not end."""
     await asyncio.get_running_loop().create_future()
@@ -104,9 +116,9 @@ def test_a_thousand_calls_at_once_are_all_answered(make: Callable[..., AsyncCoor
     statuses: set[str] = set()
     heard = node._node._heard
 
-    def noted(reply: Any, head: Any) -> None:
+    def noted(reply: Any, call: Any) -> None:
         statuses.add(reply.status)
-        heard(reply, head)
+        heard(reply, call)
 
     node._node._heard = noted  # type: ignore[method-assign]
 
@@ -116,7 +128,7 @@ def test_a_thousand_calls_at_once_are_all_answered(make: Callable[..., AsyncCoor
             registered = await asyncio.gather(*(node.clients.register(name, adapter="nfs") for name in names))
             assert [registration.client_id for registration in registered] == names
             tasks = [asyncio.create_task(node.clients.get(name)) for name in names]
-            await ticks()
+            await ticks(1)
             for task in tasks[::3]:
                 task.cancel()
             seen = await asyncio.gather(*tasks, return_exceptions=True)
@@ -205,7 +217,7 @@ def test_nothing_is_left_behind(
 
             node.on_release(callback)
             node.on_grace_end(for_ever)
-            await node.grace.start(if_empty="skip")
+            await a_period(node)
             await disconnect(node)
             await bounded(begun.wait())
         elif doing == "a heartbeat":
@@ -268,7 +280,7 @@ def test_concurrent_starts_are_one(make: Callable[..., AsyncCoordinator]) -> Non
         assert await bounded(asyncio.gather(node.start(), node.start())) == [node, node]
         assert len([name for name in ours() if name.startswith("keeper")]) == 1
         await node.grace.view()
-        assert node.fenced is None
+        assert not node._node.lease.is_over
         await node.close()
         assert ours() == set()
 
@@ -304,7 +316,7 @@ def test_a_start_that_is_cancelled_can_be_tried_again(make: Callable[..., AsyncC
 
     async def main() -> None:
         starting = asyncio.create_task(node.start())
-        await ticks(5)
+        await ticks(1)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await bounded(starting)
@@ -367,11 +379,11 @@ def test_close_waits_for_a_grace_callback(make: Callable[..., AsyncCoordinator])
 
         await node.start()
         node.on_grace_end(ended)
-        await node.grace.start(if_empty="skip")
+        await a_period(node)
         await bounded(begun.wait())
-        await node.grace.start(if_empty="skip")
+        await a_period(node)
         leave = node._node.leave
-        node._node.leave = lambda: order.append("leaves") or leave()  # type: ignore[func-returns-value,method-assign]
+        node._node.leave = lambda until: order.append("leaves") or leave(until)  # type: ignore[func-returns-value,method-assign]
         closing = asyncio.create_task(node.close())
         await ticks()
         may_end.set()
@@ -405,7 +417,7 @@ def test_close_inside_a_callback_does_not_wait_for_it(
             await disconnect(node)
         else:
             node.on_grace_end(close)
-            await node.grace.start(if_empty="skip")
+            await a_period(node)
         await bounded(closed.wait())
         await ticks()
         assert ours() == set()
@@ -433,7 +445,7 @@ def test_slow_callbacks_do_not_hold_up_the_heartbeat(make: Callable[..., AsyncCo
         async with node:
             node.on_release(slow)
             node.on_grace_end(slow)
-            await node.grace.start(if_empty="skip")
+            await a_period(node)
             await disconnect(node, "a")
             await disconnect(node, "b")
             assert {await bounded(begun.get()) for _ in range(3)} == {"period", "a", "b"}
@@ -479,7 +491,7 @@ def test_a_callback_that_fails_is_called_again(
             node.on_grace_end(fails)
             await disconnect(node)
             for epoch in (1, 2):
-                await node.grace.start(if_empty="skip")
+                await a_period(node)
                 assert await bounded(periods.get()) == epoch
             while called.qsize() < 2:  # noqa: ASYNC110  (bounded by run)
                 await asyncio.sleep(0)

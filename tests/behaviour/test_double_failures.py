@@ -45,7 +45,7 @@ def test_12_double_crash_in_one_grace(world: World, first: str, last: str) -> No
     assert n3.reclaim(last).lifted
     world.settle()
     assert [(p.epoch, p.reclaimed, p.forfeited) for p in n3.periods] == [(1, 2, 0)]
-    assert {client: owner for client, (owner, _) in world.rights().items()} == {"a": n3.owner, "b": n3.owner}
+    assert set(world.redis.hkeys(world.key("holders", n3.owner))) == {b"a", b"b"}
     assert list(all_released(world)) == []
 
 
@@ -87,7 +87,7 @@ def test_13_n2_dies_in_n1s_grace_before_its_ack(world: World) -> None:
     world.reach(world.gone_at(n1) + 1)
     n2.run(n2.node.renew())
     n3.run(n3.node.evict([n1.owner]))
-    n3.run(n3.node.acknowledge())
+    n3.run(n3.node.renew())
     n2.crash()
     died, end = world.clock, world.gone_at(n2)
     assert n3.view().waiting_for == (n2.owner,)
@@ -149,29 +149,6 @@ def test_13_nobody_comes_back(world: World) -> None:
     assert n3.check().allowed
 
 
-def test_11_what_was_locked_since_does_not_fall_with_an_older_forfeit(world: World) -> None:
-    """The right at the dead node is forfeited; what its client locked anew before the drain came is another right."""
-    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
-    old = n1.register("a")
-    n1.lock("a")
-    n1.crash()
-    world.pass_time(LAPSE)
-    n2.register("a")
-    n2.run(n2.node.end_grace("test"))
-    for node in (n2, n3):
-        node.listen()
-        node.run(node.node.renew())
-    n2.run(n2.node.advance())
-    assert n2.view().state is GraceState.NORMAL
-    n2.lock("a")  # before the drain of n1 has come
-    assert n3.register("a").holder
-    world.settle()
-    world.pass_time(2)
-    assert n3.view_of("a").holder
-    freed = [release for node in (n2, n3) for release in node.releases]
-    assert [(r.client_id, r.generation, r.reason) for r in freed] == [("a", old.generation, "forfeited")]
-
-
 @pytest.mark.parametrize("how", ["leave", "crash"])
 def test_12_a_node_lost_inside_a_period_is_not_drained_before_the_lift(world: World, how: str) -> None:
     """Its clients may be on another node's roster: none is released, none loses its right by the node's end."""
@@ -191,51 +168,42 @@ def test_12_a_node_lost_inside_a_period_is_not_drained_before_the_lift(world: Wo
     assert n3.released() == []
 
 
-@pytest.mark.parametrize("how", ["at once", "its next node dies too"])
-def test_11_a_forfeit_covers_what_a_client_brought_from_earlier_nodes(world: World, how: str) -> None:
-    """It locked at n1, then at n2: when n2's period ends without it, both are freed, by one release."""
-    n1, n2, n3, n4 = (world.node(f"n{i}") for i in (1, 2, 3, 4))
-    n1.register("c")
+def test_11_a_newer_right_does_not_fall_with_an_older_forfeit(world: World) -> None:
+    """What is forfeited goes up to its generation: what the client has locked since stays, wherever it moves."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("a")
+    n1.lock("a")
+    n1.crash()
+    world.pass_time(LAPSE)
+    assert n2.register("a").must_reclaim
+    n2.run(n2.node.end_grace("test"))
+    for node in (n2, n3):
+        node.listen()
+        node.run(node.node.renew())
+    n2.run(n2.node.advance())
+    assert n2.view().state is GraceState.NORMAL
+    n2.lock("a")  # before the drain of n1 has come
+    assert n3.register("a").holder
+    world.settle()
+    world.pass_time(2)
+    assert n3.view_of("a").holder
+    assert list(all_released(world)) == [("a", "forfeited")]
+
+
+def test_11_a_forfeit_covers_what_a_client_brought_from_earlier_nodes(world: World) -> None:
+    """It locked at n1, then at n2 with those locks: when n2's period ends without it, one release covers both."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    first = n1.register("c")
     n1.lock("c")
     there = n2.register("c")
-    assert there.holder, "it came along"
+    assert there.generation > first.generation
+    assert there.holder
     n2.lock("c")
     n2.crash()
-    if how == "its next node dies too":
-        world.pass_time(LAPSE)
-        n3.register("c")
-        n3.crash()
-        world.pass_time(LAPSE)
-        n4.register("c")
     world.pass_time(LAPSE + 2 * GRACE)
     assert n1.view().state is GraceState.NORMAL
-    freed = [release for node in (n1, n3, n4) for release in node.releases]
-    assert [(r.client_id, r.generation, r.reason) for r in freed] == [
-        ("c", there.generation, "forfeited"),
-    ]
-
-
-def test_11_a_client_back_at_a_node_has_no_newer_right_than_before(world: World) -> None:
-    """From n1 to n2, which dies, and back: what it locked at n1 and n2 goes with n2's forfeit, once."""
-    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
-    n1.register("c")
-    n1.lock("c")
-    there = n2.register("c")
-    n2.lock("c")
-    n2.crash()
-    world.pass_time(LAPSE)
-    back = n1.register("c")
-    assert (back.must_reclaim, back.lock_count) == (True, 0)
-    with pytest.raises(GraceActive):
-        n1.lock("c")
-    world.pass_time(GRACE + LAPSE)
-    assert n3.view().state is GraceState.NORMAL
-    assert [r for r in all_released(world) if r[0] == "c"] == [("c", "forfeited")]
-    (release,) = n1.releases + n3.releases
-    assert there.generation <= release.generation < back.generation
-    assert not n1.view_of("c").holder
-    n1.lock("c")
-    assert n1.view_of("c").holder
+    freed = [release for node in (n1, n3) for release in node.releases if release.client_id == "c"]
+    assert [(r.generation, r.reason) for r in freed] == [(there.generation, "forfeited")]
 
 
 def test_13_no_more_owners_are_lost_into_one_epoch_than_a_script_can_go_through(world: World) -> None:
@@ -260,8 +228,9 @@ def test_13_no_more_owners_are_lost_into_one_epoch_than_a_script_can_go_through(
         return [last.run(last.node._evict(player.owner)) for player in (holding, idle)]
 
     leaving.leave()
-    head = last.node.lease.head(world.time)
-    later = grace.start(last.node.meta, head, "new", 0, (), more=True, if_empty="wait", reason=b"")
+    later = grace.start(
+        last.node.meta, last.node.lease.head(world.time), "new", 0, [], more=True, if_empty="wait", reason=b""
+    )
     assert world.run(later).status == "LATER"
     assert evict() == ["LATER", "LATER"]
     assert world.redis.scard(world.key("lost")) == LOST_MAX
@@ -270,3 +239,49 @@ def test_13_no_more_owners_are_lost_into_one_epoch_than_a_script_can_go_through(
     assert evict() == ["EVICTED", "EVICTED"]
     assert world.redis.scard(world.key("lost")) == LOST_MAX
     assert last.run(last.node._evict(leaving.owner)) == "LATER"
+
+
+def test_11_what_was_locked_since_does_not_fall_with_an_older_forfeit(world: World) -> None:
+    """The right at the dead node is forfeited; what its client locked anew before the drain came is another right."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    old = n1.register("a")
+    n1.lock("a")
+    n1.crash()
+    world.pass_time(LAPSE)
+    n2.register("a")
+    n2.run(n2.node.end_grace("test"))
+    for node in (n2, n3):
+        node.listen()
+        node.run(node.node.renew())
+    n2.run(n2.node.advance())
+    assert n2.view().state is GraceState.NORMAL
+    n2.lock("a")  # before the drain of n1 has come
+    assert n3.register("a").holder
+    world.settle()
+    world.pass_time(2)
+    assert n3.view_of("a").holder
+    freed = [release for node in (n2, n3) for release in node.releases]
+    assert [(r.client_id, r.generation, r.reason) for r in freed] == [("a", old.generation, "forfeited")]
+
+
+def test_11_a_client_back_at_a_node_has_no_newer_right_than_before(world: World) -> None:
+    """From n1 to n2, which dies, and back: what it locked at n1 and n2 goes with n2's forfeit, once."""
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c")
+    n1.lock("c")
+    there = n2.register("c")
+    n2.lock("c")
+    n2.crash()
+    world.pass_time(LAPSE)
+    back = n1.register("c")
+    assert (back.must_reclaim, back.lock_count) == (True, 0)
+    with pytest.raises(GraceActive):
+        n1.lock("c")
+    world.pass_time(GRACE + LAPSE)
+    assert n3.view().state is GraceState.NORMAL
+    assert [r for r in all_released(world) if r[0] == "c"] == [("c", "forfeited")]
+    (release,) = n1.releases + n3.releases
+    assert there.generation <= release.generation < back.generation
+    assert not n1.view_of("c").holder
+    n1.lock("c")
+    assert n1.view_of("c").holder

@@ -7,13 +7,23 @@ from typing import Any
 
 import pytest
 
-from coordinator import ClientHeld, GraceState, NoGrace, Operation, ReclaimRefused, StaleEpoch, StaleGrant
+from coordinator import (
+    BarrierPending,
+    ClientHeld,
+    GraceState,
+    NoGrace,
+    Operation,
+    ReclaimRefused,
+    StaleEpoch,
+    StaleGrant,
+)
 from coordinator.protocol import nodes
 from coordinator.protocol.call import OPERATOR, Head
 from tests.world import GRACE, World
 
-LOCKS = 10
 LEASE_AND_MARGIN = 8.5
+
+LOCKS = 10
 
 
 def test_01_one_node_ends_early_in_the_reply_to_the_last_completion(world: World) -> None:
@@ -114,44 +124,46 @@ def test_03_empty_roster_wait_and_skip(world: World) -> None:
     assert n1.view().state is GraceState.NORMAL
     assert n1.start(if_empty="skip").epoch is None
     assert n1.view().state is GraceState.NORMAL
-    assert n1.view().epoch == 1, "nobody to wait for is no period"
+    assert n1.view().epoch == 1
 
 
 def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> None:
     """One complete roster never ends the period while another node still adds to its own."""
     n1, n2 = world.node("n1"), world.node("n2")
-    epoch = n2.run(n2.node.open_roster("wait", "part one"))
-    n2.run(n2.node._start(epoch, [b"c9"], more=True, if_empty="wait", reason=b"part one"))
+
+    def meanwhile() -> None:
+        world.settle()
+        n1.start("c1")
+        world.settle()
+        n1.reclaim("c1")
+        n1.start(if_empty="skip")
+        world.settle()
+        assert n1.view().state is GraceState.ACTIVE
+
+    n2.start("c9", meanwhile=meanwhile)
     world.settle()
-    n1.start("c1")
-    world.settle()
-    n1.reclaim("c1")
     n2.reclaim("c9")
-    n1.start(if_empty="skip")
-    world.settle()
-    assert n1.view().state is GraceState.ACTIVE
-    n2.start("c10")
-    n2.reclaim("c10")
     world.settle()
     assert n1.view().state is GraceState.NORMAL
 
 
-def test_03_cold_start_of_what_was_not_initialized_is_a_full_grace(world: World) -> None:
-    """A scope without data waits L + M, since its data may have been lost, and then the whole period."""
+def test_03_a_scope_without_data_begins_with_a_full_grace(world: World) -> None:
+    """Nobody knows who held what: nothing is in force before L + M, and then the whole period is waited for."""
     n1 = world.node("n1", new=False)
     assert not n1.check(Operation.NEW).allowed
     n1.register("a")
-    world.pass_time(LEASE_AND_MARGIN - 0.5)
+    with pytest.raises(BarrierPending):
+        n1.admit("a")
+    world.pass_time(6 + 2.5 - 1)
     assert not n1.view().in_force
-    world.pass_time(1)
+    world.pass_time(1.5)
     assert n1.view().in_force
     with pytest.raises(ReclaimRefused):
         n1.admit("a")
-    world.pass_time(GRACE - 1)
+    world.pass_time(GRACE - 2)
     assert n1.view().state is GraceState.ACTIVE
     world.pass_time(2)
     assert n1.check(Operation.NEW).allowed
-    assert [(p.epoch, p.expected) for p in n1.periods] == [(1, 0)]
 
 
 def test_04_only_complete_clients_of_the_roster_count(world: World) -> None:
@@ -196,8 +208,7 @@ def test_05_a_client_that_completed_and_gave_its_locks_back_is_no_leftover(world
     world.settle()
     n2.reclaim("a")
     n2.run(n2.node.drop(b"a"))
-    started = n1.start("a", "c")
-    assert (started.expected, started.live) == (1, 1)
+    n1.start("a", "c")
     assert sorted(n1.view().waiting_for) == ["b", "c"]
     n2.register("a")
     with pytest.raises(ReclaimRefused, match="not_expected"):
@@ -243,38 +254,36 @@ def test_06_revoked_while_reclaiming(world: World) -> None:
 
 
 def test_06_an_old_reply_does_not_loosen(world: World) -> None:
-    """A reply that was under way when the node heard of the start is ignored, whenever its request was sent."""
+    """A reply under way when the node was told of the start is ignored: it is of an older revision."""
     n1, n2 = world.node("n1"), world.node("n2")
-    old = world.run(nodes.view(n1.node.meta, n1.node.lease.head(n1.node.now()), ("nfs",)))
+    asked = n1.node.lease.head(n1.node.now())
+    old = world.run(nodes.renew(n1.node.meta, asked, 0))
     n2.start("a")
     n1.listen()
     assert not n1.check(Operation.NEW).allowed
     n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
     assert not n1.check(Operation.NEW).allowed
-    n1.run(n1.node.renew())
-    n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
-    assert not n1.check(Operation.NEW).allowed
 
 
-def test_06_a_repeated_join_changes_nothing(world: World) -> None:
-    """A join whose reply was lost is repeated inside a period: lease and ack stay, and its barrier waits for it."""
-    n1 = world.node("n1")
-
-    def join() -> nodes.Joined:
-        call = nodes.join(
-            n1.node.meta, Head(OPERATOR, 0.0), "n2", "boot", "d", world.settings, "v", predecessor_dead=False
-        )
-        return call.parse(world.run(call))
-
-    first = join()
-    n1.start("a")
-    world.jump(1)
-    before = world.dump()
-    again = join()
-    assert world.dump() == before
-    assert (first.fresh, again.fresh) == (True, False)
-    assert again.incarnation == first.incarnation
-    assert n1.view().waiting_for == (f"n2:{first.incarnation}",)
+def test_06_a_node_that_has_not_switched_has_not_acked(world: World) -> None:
+    """The caller of a script that starts a period grants until its reply is there: only then it acks."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a")
+    n1.lock("a")
+    n1.crash()
+    world.pass_time(9, beat=False)
+    n2.run(n2.node.renew())
+    flow = n2.node.evict([n1.owner])
+    request: Any = flow.send(None)
+    reply = n2.send(request)
+    assert n2.check().allowed, "it does not know yet"
+    assert b" active " in reply.raw_view
+    assert n2.node.lease.view.epoch == 0
+    waits = world.redis.hget(world.key("node", n2.owner), "acked")
+    assert int(waits or 0) < reply.view.revision
+    with pytest.raises(StopIteration):
+        flow.send(reply)
+    assert not n2.check().allowed
 
 
 def test_06_an_ack_of_a_revision_to_come_counts_for_none(world: World) -> None:
@@ -304,9 +313,7 @@ def test_06_concurrent_last_completions_deadline_and_forced_end_lift_once(world:
         nodes[1].run(nodes[1].node.end_grace("operator", 1))
     world.settle()
     assert [len(node.periods) for node in nodes] == [1, 1, 1]
-    entries: Any = world.redis.xrange(world.key("events"))
-    lifts = [fields for _, fields in entries if fields[b"kind"] == b"lift"]
-    assert len(lifts) == 1
+    assert world.events().count("lift") == 1
 
 
 def test_06_forced_end_while_restoring(world: World) -> None:
@@ -337,6 +344,45 @@ def test_07_a_completion_in_a_normal_scope_refuses_nobody_else(world: World) -> 
     assert n1.check().allowed
     with pytest.raises(StopIteration):
         flow.send(n1.send(request))
+
+
+def test_03_cold_start_of_what_was_not_initialized_is_a_full_grace(world: World) -> None:
+    """A scope without data waits L + M, since its data may have been lost, and then the whole period."""
+    n1 = world.node("n1", new=False)
+    assert not n1.check(Operation.NEW).allowed
+    n1.register("a")
+    world.pass_time(LEASE_AND_MARGIN - 0.5)
+    assert not n1.view().in_force
+    world.pass_time(1)
+    assert n1.view().in_force
+    with pytest.raises(ReclaimRefused):
+        n1.admit("a")
+    world.pass_time(GRACE - 1)
+    assert n1.view().state is GraceState.ACTIVE
+    world.pass_time(2)
+    assert n1.check(Operation.NEW).allowed
+    assert [(p.epoch, p.expected) for p in n1.periods] == [(1, 0)]
+
+
+def test_06_a_repeated_join_changes_nothing(world: World) -> None:
+    """A join whose reply was lost is repeated inside a period: lease and ack stay, and its barrier waits for it."""
+    n1 = world.node("n1")
+
+    def join() -> nodes.Joined:
+        call = nodes.join(
+            n1.node.meta, Head(OPERATOR, 0.0), "n2", "boot", "d", world.settings, "v", predecessor_dead=False
+        )
+        return call.parse(world.run(call))
+
+    first = join()
+    n1.start("a")
+    world.jump(1)
+    before = world.dump()
+    again = join()
+    assert world.dump() == before
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.incarnation == first.incarnation
+    assert n1.view().waiting_for == (f"n2:{first.incarnation}",)
 
 
 def test_06_a_client_that_is_reclaiming_is_not_taken_before_its_node_has_closed_it(world: World) -> None:

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import redis
@@ -20,82 +20,17 @@ from coordinator import (
     Coordinator,
     GraceActive,
     LockMetrics,
+    Move,
     Operation,
+    RegistrationRefused,
     Release,
-    Settings,
     Unavailable,
     errors,
 )
 from coordinator.wire.asynchronous import AsyncEvents
 from coordinator.wire.blocking import Events
 from tests import acl
-from tests.bridge import Bridge
-from tests.keyspace import leaks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-BOUND = 20.0
-"""Seconds after which a wait has failed; nothing is judged by how long it took."""
-
-
-def short(namespace: str, **more: Any) -> Settings:
-    """Return settings that are short, and keep a lease over a stall of the machine."""
-    figures: dict[str, Any] = {
-        "grace_seconds": 1.0,
-        "heartbeat_seconds": 0.3,
-        "lease_seconds": 3.5,
-        "validity_seconds": 3.0,
-        "barrier_margin_seconds": 2.1,
-        "op_timeout_seconds": 0.4,
-    }
-    return Settings(namespace=namespace, **(figures | more))
-
-
-def clear(admin_url: str, namespace: str) -> None:
-    """Remove a namespace, in which nothing may be left over."""
-    admin = redis.Redis.from_url(admin_url, protocol=2)
-    left_over = leaks(admin, namespace)
-    for key in admin.scan_iter(f"{namespace}:*"):
-        admin.delete(key)
-    admin.close()
-    assert not left_over
-
-
-Face = Callable[..., Coordinator]
-
-
-@pytest.fixture(params=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> Iterator[Face]:
-    """Give either face; the asyncio one is called as if it were the other."""
-    if request.param == "sync":
-        yield Coordinator
-        return
-    bridge = Bridge()
-    yield bridge.coordinator
-    bridge.close()
-
-
-@pytest.fixture
-def make(
-    face: Face, admin_url: str, real_url: str, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Coordinator]]:
-    """Make started coordinators in a namespace of the test's own; abandon what is left."""
-    client = redis.Redis.from_url(real_url, protocol=2)
-    namespace = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
-    made: list[Coordinator] = []
-
-    def start(node: str, **more: Any) -> Coordinator:
-        metrics = more.pop("metrics", None)
-        coordinator = face(client, node=node, bootstrap=True, settings=short(namespace, **more), metrics=metrics)
-        made.append(coordinator)
-        return coordinator.start()
-
-    yield start
-    for coordinator in made:
-        coordinator.abandon()
-    client.close()
-    clear(admin_url, namespace)
+from tests.nodes import BOUND, Face, clear, short
 
 
 def test_20_a_due_release_reaches_the_callback(make: Callable[..., Coordinator]) -> None:
@@ -166,7 +101,7 @@ def test_a_dead_event_connection_is_replaced(
     original, original_too = Events.read, AsyncEvents.read
 
     def counted(batch: list[Any]) -> list[Any]:
-        for _, kind, _ in batch:
+        for _, kind, _, _ in batch:
             reads.put(kind)
         return batch
 
@@ -178,7 +113,7 @@ def test_a_dead_event_connection_is_replaced(
     first, second = make("n1"), make("n2")
     killer = redis.Redis.from_url(admin_url, protocol=2)
     for client in killer.client_list():
-        if client["cmd"] == "xread":
+        if client["cmd"] == "xread" and client["user"] == acl.RUN:  # REDIS_URL's server may serve other workers too
             killer.client_kill_filter(_id=client["id"])
     killer.close()
     first.grace.start(["a"])
@@ -246,7 +181,7 @@ def test_23_a_raising_callback_is_called_again(make: Callable[..., Coordinator],
         done.set()
 
     done = threading.Event()
-    node = make("n1", claim_seconds=0.9)
+    node = make("n1", claim_seconds=3.0)
     node.on_release(free)
     node.clients.register("a", adapter="nfs")
     node.clients.unregister("a")
@@ -293,7 +228,7 @@ def test_no_redis_is_said_at_start_and_a_users_client_is_left_alone(face: Face, 
             kind.connect("http://nowhere", node="n1")
     client = redis.Redis.from_url(real_url, decode_responses=True)
     namespace = f"{acl.RUN}.own"
-    with face(client, node="n1", settings=short(namespace), bootstrap=True):
+    with face(client, node="n1", settings=short(namespace)):
         pass
     assert client.connection_pool.connection_kwargs["decode_responses"] is True
     assert client.ping()
@@ -365,7 +300,7 @@ def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., 
 def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
     """The node leaves from within its own callback; the release comes due elsewhere."""
     freed: queue.Queue[str] = queue.Queue()
-    first, second = make("n1", claim_seconds=1.0), make("n2", claim_seconds=1.0)
+    first, second = make("n1", claim_seconds=3.0), make("n2", claim_seconds=2.5)
     second.on_release(lambda _: freed.put("n2"))
 
     def free(_: Release) -> None:
@@ -377,3 +312,19 @@ def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable
     first.clients.register("a", adapter="nfs")
     first.clients.unregister("a")
     assert [freed.get(timeout=BOUND) for _ in range(3)] == ["n1", "closed", "n2"]
+
+
+def test_35_a_client_with_locks_moves_between_live_nodes(make: Callable[..., Coordinator]) -> None:
+    """By events alone: its home yields it, the other node has it with its right, and its old server is told."""
+    moved: queue.Queue[Move] = queue.Queue()
+    first, second = make("n1"), make("n2")
+    first.on_move(moved.put)
+    first.clients.register("a", adapter="nfs")
+    with first.granting("a"):
+        pass
+    assert second.clients.register("a", adapter="nfs").holder
+    assert moved.get(timeout=BOUND) == Move("a", second.owner)
+    with pytest.raises(RegistrationRefused), first.granting("a"):
+        pass
+    with second.granting("a"):
+        pass

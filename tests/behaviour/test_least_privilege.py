@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from coordinator import AsyncCoordinator, ContractBroken, Coordinator, Settings, Unavailable
+from coordinator import AsyncCoordinator, ContractBroken, Coordinator, Settings, Unavailable, initialize
 from coordinator.embedded import Server, find_server
 from coordinator.protocol import script
 from coordinator.wire.blocking import Events
@@ -93,7 +93,8 @@ def state(admin: redis.Redis) -> Any:
 
 def test_a_node_lives_with_it(server: Server, admin: redis.Redis, url: str) -> None:
     """The rights suffice from join to leave, nothing was refused on the way; without the password nobody gets in."""
-    with Coordinator.connect(url, node="n1", bootstrap=True) as node:
+    initialize(url)
+    with Coordinator.connect(url, node="n1") as node:
         node.clients.register("a", adapter="nfs")
         with node.granting("a"):
             pass
@@ -109,12 +110,13 @@ def test_an_asyncio_node_lives_with_it(admin: redis.Redis, url: str) -> None:
     """The same for the other face, whose connections and reading of events are of their own."""
 
     async def live() -> None:
-        async with AsyncCoordinator.connect(url, node="n1", bootstrap=True) as node:
+        async with AsyncCoordinator.connect(url, node="n1") as node:
             await node.clients.register("a", adapter="nfs")
             async with node.granting("a"):
                 pass
             await node.clients.unregister("a")
 
+    initialize(url)
     asyncio.run(live())
     assert admin.acl_log() == []
 
@@ -132,7 +134,7 @@ def test_as_shipped_nobody_can_log_in(server: Server, admin: redis.Redis) -> Non
 def test_a_node_connects_with_a_name_a_database_and_health_checks(admin: redis.Redis, url: str) -> None:
     """What a user's client may be configured to send is granted, to the library's own pools as well."""
     client = redis.Redis.from_url(url, db=3, client_name="node", health_check_interval=1, driver_info=None)
-    with Coordinator(client, node="n1", bootstrap=True):
+    with Coordinator(client, node="n1"):
         assert {entry["name"] for entry in admin.client_list() if entry["db"] == "3"} == {"node"}
     assert client.ping()
     assert "maxmemory_policy" in client.info("memory")
@@ -212,7 +214,7 @@ def test_a_lacking_right_is_said_with_what_to_grant(admin: redis.Redis, url: str
     command(admin, "ACL", "SETUSER", acl.USER, *lack)
     before = state(admin)
     with pytest.raises(Unavailable, match=r"lacks a right: give it those of deploy/redis/users\.acl.*\(.*permissions"):
-        Coordinator.connect(url, node="n1", bootstrap=True).start()
+        Coordinator.connect(url, node="n1").start()
     assert state(admin) == before
 
 
@@ -220,7 +222,7 @@ def test_a_lacking_right_is_said_with_what_to_grant(admin: redis.Redis, url: str
 def test_a_right_that_a_script_lacks_is_said_with_what_to_grant(admin: redis.Redis, url: str, lack: str) -> None:
     """The script stopped half-way: no repeat may take that for a success; with the right the same node joins."""
     command(admin, "ACL", "SETUSER", acl.USER, lack)
-    node = Coordinator.connect(url, node="n1", bootstrap=True)
+    node = Coordinator.connect(url, node="n1")
     with pytest.raises(ContractBroken, match=r"half-way: the ACL user lacks a right: give it those of deploy/redis"):
         node.start()
     command(admin, "ACL", "SETUSER", acl.USER, "+" + lack[1:])
@@ -228,19 +230,17 @@ def test_a_right_that_a_script_lacks_is_said_with_what_to_grant(admin: redis.Red
 
 
 def test_a_script_that_stopped_half_way_loosens_nothing(admin: redis.Redis, url: str) -> None:
-    """A start of grace that was cut off in the middle is no success, and new locks stay refused after it.
-
-    With the right a period can be started and lifted, which takes away what the other left.
-    """
+    """A start of grace that was cut off in the middle is no success: with the right it is repeated, and ends."""
     product = redis.Redis.from_url(url, protocol=2)
     world = World(admin, Settings().namespace, product)
     node = world.node("n1")
     command(admin, "ACL", "SETUSER", acl.USER, "-xadd")
     with pytest.raises(ContractBroken, match="half-way"):
         node.start("a")
-    assert not node.check().allowed
     command(admin, "ACL", "SETUSER", acl.USER, "+xadd")
+    world.settle()
     node.start("a")
+    assert not node.check().allowed
     node.run(node.node.end_grace("enough", 0))
     world.close()
     product.close()
@@ -259,7 +259,7 @@ def test_a_node_that_may_not_read_events_says_so(
         return original(self, after)
 
     monkeypatch.setattr(Events, "read", counted)
-    with Coordinator.connect(url, node="n1", bootstrap=True) as node:
+    with Coordinator.connect(url, node="n1") as node:
         for _ in range(3):
             reads.get(timeout=BOUND)
         node.clients.register("a", adapter="nfs")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientHeld, Fenced, GraceState, Reason, RegistrationRefused, StaleGrant, errors
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from tests.faults import DOWN, faulty
 from tests.world import Player, World
@@ -57,9 +57,7 @@ def test_23_a_grant_that_is_open_is_overtaken_and_undone_before_its_registration
         grant.confirm()
     go_on(n1, flow)
     world.settle()
-    assert not is_holder(n1, "a"), (
-        "the lock is counted back, and with the last one goes the right"
-    )
+    assert not is_holder(n1, "a"), "the lock is counted back, and with the last one goes the right"
     if by == "unregister":
         assert n1.released() == [("a", "disconnect")]
     else:

@@ -14,19 +14,20 @@ from prometheus_client import generate_latest
 from coordinator import (
     BarrierPending,
     ContractBroken,
-    DataLost,
+    Fenced,
     GraceActive,
     OutcomeUnknown,
     Reason,
     Unavailable,
     errors,
 )
-from coordinator.api.blocking import drive
+from coordinator.api.driving import drive
 from coordinator.protocol import nodes
 from coordinator.wire.blocking import Channel
 from tests.world import GRACE, Player, World
 
 if TYPE_CHECKING:
+    from coordinator.node import Flow
     from coordinator.protocol import Call, Reply
 
 BOUND = 20.0
@@ -54,7 +55,8 @@ def test_a_round_trip_is_timed_and_its_failure_counted_once(
         ("node_renew", n1.node.renew, 1),
         ("scope_view", n1.node.grace_view, 1 if error is ContractBroken else 3),
         ("node_join", n1.node.join, 1 if error is ContractBroken else 6),
-        ("node_leave", n1.node.leave, 1),
+        ("node_leave", lambda: n1.node.leave(world.time), 1),
+        ("scope_lost", lambda: _telling(n1), 1),
     ):
         calls, seconds, failures = _round_trips(n1, script, kind)
         with pytest.raises(error):
@@ -62,6 +64,11 @@ def test_a_round_trip_is_timed_and_its_failure_counted_once(
         assert _round_trips(n1, script, kind) == pytest.approx(
             (calls + attempts, seconds + attempts * 0.03, failures + attempts)
         )
+
+
+def _telling(player: Player) -> Flow[None]:
+    player.node.must_tell_loss = True
+    return player.node.tell_loss(player.world.time)
 
 
 def _round_trips(player: Player, script: str, kind: str) -> tuple[float, float, float]:
@@ -85,8 +92,15 @@ def test_an_answer_is_a_round_trip_without_a_failure(world: World) -> None:
     with pytest.raises(errors.StaleEpoch):
         n1.run(n1.node.end_grace("test", 9))
     assert _round_trips(n1, "node_renew", "unavailable")[0] == before + 1
-    for script in ("client_register", "grace_start", "grace_end"):
-        assert _round_trips(n1, script, "unavailable")[0] == 1
+    n1.run(n1.node.leave(world.time))
+    for script, count in (
+        ("node_join", 1),
+        ("client_register", 1),
+        ("grace_start", 2),  # opens the roster, brings it
+        ("grace_end", 1),
+        ("node_leave", 1),
+    ):
+        assert _round_trips(n1, script, "unavailable")[0] == count
     for kind in ("unavailable", "outcome_unknown", "contract_broken", "data_lost"):
         assert n1.metric("coordinator_redis_errors_total", kind=kind) == 0
 
@@ -94,13 +108,14 @@ def test_an_answer_is_a_round_trip_without_a_failure(world: World) -> None:
 def test_an_answer_that_says_why_nothing_was_done_is_a_failure(world: World) -> None:
     """Too late, and lost data: each answer counts; that the loss was noticed counts once."""
     n1 = world.node("n1")
-    world.redis.hincrby(world.key("meta"), "clock", 3_600_000)
-    n1.run(n1.node.renew())  # too late by a clock it did not know, then in time
+    world.redis.hset(world.key("node", n1.owner), "floor", 10**9)
+    with pytest.raises(Unavailable):
+        n1.run(n1.node.renew())  # given up by a later request
     assert n1.metric("coordinator_redis_errors_total", kind="unavailable") == 1
     assert n1.metric("coordinator_data_loss_total") == 0
-    world.redis.hset(world.key("meta"), "dataset", "another")
+    world.redis.hset(world.key("meta"), "view", "another 0 0 normal 0 0 0 0")
     for _ in range(2):
-        with pytest.raises(DataLost):
+        with pytest.raises(Fenced, match="data_lost"):
             n1.run(n1.node.renew())
     assert n1.metric("coordinator_redis_errors_total", kind="data_lost") == 2
     assert n1.metric("coordinator_data_loss_total") == 1
@@ -112,7 +127,7 @@ def test_a_round_trip_that_was_given_up_goes_through_and_is_no_failure(world: Wo
     """What a driver throws at the yield beside the errors of this package leaves every flow as it came."""
     n1 = world.node("n1")
     before = generate_latest(n1.registry)
-    for flow in (n1.node.grace_view(), n1.node.renew(), n1.node.join(), n1.node.leave()):
+    for flow in (n1.node.grace_view(), n1.node.renew(), n1.node.join(), n1.node.leave(0.0)):
         flow.send(None)
         with pytest.raises(stop):
             flow.throw(stop())
@@ -140,16 +155,16 @@ def test_a_check_that_is_refused_counts_by_its_reason(world: World) -> None:
         n1.begin_lock("a")
     n1.check()
     assert refused("grace_active") == 2
-    n1.node.lease.tighten()
+    n1.node.lease.told(10**9)
     with pytest.raises(BarrierPending):
         n1.admit("a")
     assert refused("barrier_pending") == 1
     world.jump(5)
     n1.check()
     assert refused("lease_lapsed") == 1
-    n1.node.lease.invalidate(Reason.CLOSED)
+    n1.node.end(Reason.EVICTED)
     n1.check()
-    assert refused("closed") == 1
+    assert refused("evicted") == 1
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed", "stale"])
@@ -207,7 +222,7 @@ def test_the_gauges_follow_lease_period_and_clients(world: World) -> None:
     assert n1.metric("locks_grace_period_remaining_seconds") == pytest.approx(GRACE - 3, abs=0.01)
     world.jump(2)
     assert shown() == [0, 1, 1, 2, 0, 1, 0]
-    n1.node.lease.invalidate(Reason.CLOSED)
+    n1.node.end(Reason.CLOSED)
     assert shown()[:3] == [0, 1, 0]
     assert n1.metric("locks_grace_period_active") == 0
     assert n1.metric("connections_active", adapter="nfs") == 0
@@ -218,14 +233,14 @@ def test_a_scrape_makes_no_round_trip_and_waits_for_no_lock(world: World, monkey
     n1 = world.node("n1")
     n1.register("a")
     n1.start("a")
-    under_way = n1.node.ask(lambda head: nodes.view(n1.node.keys, head, n1.node.settings.adapters))
+    under_way = n1.node.ask(lambda head: nodes.view(n1.node.meta, head, n1.node.settings.adapters))
     under_way.send(None)
     sent: list[object] = []
-    monkeypatch.setattr(Channel, "_command", lambda *command: sent.append(command))
+    monkeypatch.setattr(Channel, "run", lambda *command: sent.append(command))
     mutex = type(threading.Lock())
-    parts = (n1.node, n1.node.lease, n1.node.memory, n1.metrics, n1.node.metrics)
+    parts = (n1.node, n1.node.lease, n1.node.registry, n1.metrics)
     locks = [lock for part in parts for lock in vars(part).values() if isinstance(lock, mutex)]
-    assert len(locks) == 5
+    assert len(locks) == len(parts)
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     with contextlib.ExitStack() as held:
         for lock in locks:

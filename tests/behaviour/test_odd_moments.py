@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import signal
@@ -15,22 +16,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 import redis
 
-from coordinator import Closed, Coordinator, CoordinatorError, GracePeriod, Operation, OutcomeUnknown, errors
+from coordinator import (
+    Closed,
+    Coordinator,
+    CoordinatorError,
+    GracePeriod,
+    Operation,
+    errors,
+    initialize,
+)
 from coordinator.api import blocking as sync
-from coordinator.api.blocking import drive
-from coordinator.node import Sleep
+from coordinator.api.driving import drive
 from coordinator.protocol import Call
 from tests import acl
-from tests.behaviour.test_keeper import BOUND, clear, short
 from tests.held import Held
+from tests.nodes import BOUND, clear, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
 
     from coordinator.node import Flow
     from tests.world import Player, World
 
 T = TypeVar("T")
+_numbers = itertools.count(1)
 INTERRUPTIONS = [KeyboardInterrupt, SystemExit, ValueError]
 
 
@@ -40,12 +49,13 @@ def interrupted(player: Player, flow: Flow[T], error: type[BaseException]) -> Ca
 
     def run(call: Call[Any]) -> Any:
         late.append(call)
+        if len(late) > 1:
+            return player.send(call)  # the repeat
         raise error
 
     with pytest.raises(error):
-        drive(flow, run, player.world.jump)
-    (call,) = late
-    return call
+        drive(flow, run, lambda rest: player.world.jump(rest.seconds))  # type: ignore[union-attr]
+    return late[0]
 
 
 # -- interruptions ----------------------------------------------------------------------------------------------------
@@ -53,14 +63,14 @@ def interrupted(player: Player, flow: Flow[T], error: type[BaseException]) -> Ca
 
 @pytest.mark.parametrize("error", INTERRUPTIONS)
 def test_31_an_interrupted_drop_cannot_take_a_later_hold(world: World, error: type[BaseException]) -> None:
-    """Ctrl-C in the call: it is raised when the request, still on its way, would come too late."""
+    """Ctrl-C in the call: once the hold ran, the drop, still on its way, does nothing."""
     n1 = world.node("n1")
     n1.register("a")
     n1.lock("a")
     drop = interrupted(n1, n1.node.uncount_lock(b"a"), error)
     n1.lock("a")
     assert world.run(drop).status == "LATE"
-    assert world.redis.sismember(world.key("holders", n1.owner), "a")
+    assert world.redis.hexists(world.key("holders", n1.owner), "a")
 
 
 @pytest.mark.parametrize("error", INTERRUPTIONS)
@@ -73,66 +83,14 @@ def test_an_interrupted_call_has_ended_when_its_error_is_handled(world: World, e
         raise error
 
     try:
-        drive(n1.node.count_lock(b"a"), run, world.jump)
+        drive(n1.node.count_lock(b"a"), run, lambda rest: world.jump(rest.seconds))  # type: ignore[union-attr]
     except error:
-        assert not n1.node.memory._switching
+        assert not n1.node.registry._turns
         n1.run(n1.node.drop(b"a"))
 
 
-def test_an_interruption_of_a_pause_comes_when_the_pause_is_over() -> None:
-    """The wait is what keeps an old request from a new one: finished once, only a second Ctrl-C ends it at once."""
-    met: list[BaseException] = []
-
-    def flow() -> Generator[Any, Any, str]:
-        try:
-            yield Sleep(3.0)
-        except KeyboardInterrupt as error:
-            met.append(error)
-            raise
-        return "never"
-
-    def never(_: object) -> None:
-        raise AssertionError
-
-    for interruptions in (1, 2):
-        pauses: list[float] = []
-
-        def pause(seconds: float, pauses: list[float] = pauses, interruptions: int = interruptions) -> None:
-            pauses.append(seconds)
-            if len(pauses) <= interruptions:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            drive(flow(), never, pause)
-        assert pauses == [3.0, 3.0]
-        assert len(met) == interruptions
-
-
-def test_an_interrupted_flow_gets_its_interruption_after_the_unknown_outcome() -> None:
-    """First the outcome that is not known, and its wait; then what interrupted it, not a next attempt."""
-    seen: list[object] = []
-
-    def flow(call: Call[Any]) -> Generator[Any, Any, None]:
-        try:
-            yield call
-        except OutcomeUnknown as unknown:
-            seen.append(unknown)
-            try:
-                yield Sleep(0.5)
-            except KeyboardInterrupt as error:
-                seen.append(error)
-                raise
-
-    def run(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        drive(flow(Call(None, (), (), None, None)), run, seen.append)  # type: ignore[arg-type]
-    assert [type(item) for item in seen] == [OutcomeUnknown, float, KeyboardInterrupt]
-
-
 def test_an_error_that_nobody_thought_of_ends_a_call_of_asyncio_in_the_same_way(world: World) -> None:
-    """The step fails oddly: the error is raised when the request can do nothing any more, and nothing is held."""
+    """The step fails oddly: the error is raised, nobody's turn is kept, and a later request cancels what was sent."""
     player = world.node("n1")
     player.register("a")
     player.lock("a")
@@ -142,17 +100,15 @@ def test_an_error_that_nobody_thought_of_ends_a_call_of_asyncio_in_the_same_way(
         task = asyncio.create_task(held.face.clients.decrement_lock_count("a"))
         step = await held.next("client_drop")
         step.future.set_exception(RuntimeError("odd"))
-        sleep = await held.next("")
-        assert not task.done()
-        sleep.answer()
+        (await held.next("client_drop")).answer()
         with pytest.raises(RuntimeError, match="odd"):
             await asyncio.wait_for(task, BOUND)
-        assert not player.node.memory._switching
+        assert not player.node.registry._turns
         player.lock("a")
         assert step.execute().reply.status == "LATE"
 
     asyncio.run(scenario())
-    assert world.redis.sismember(world.key("holders", player.owner), "a")
+    assert world.redis.hexists(world.key("holders", player.owner), "a")
 
 
 # -- waiting for the period -------------------------------------------------------------------------------------------
@@ -188,10 +144,11 @@ def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Itera
     """Make coordinators, not started; when all are stopped, no thread and no connection of theirs is left."""
     name = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
     client = redis.Redis.from_url(real_url, protocol=2, client_name=name)
+    initialize(client, namespace=name)
     made: list[Coordinator] = []
 
     def coordinator(node: str = "n1", **more: Any) -> Coordinator:
-        made.append(Coordinator(client, node=node, bootstrap=True, settings=short(name, **more)))
+        made.append(Coordinator(client, node=node, settings=short(name, **more)))
         return made[-1]
 
     yield coordinator
@@ -209,6 +166,15 @@ def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Itera
             ours = [each["id"] for each in admin.client_list() if each["name"] == name]
     assert ours == []
     clear(admin_url, name)
+
+
+def a_period(node: Coordinator) -> None:
+    """Have a period begin and end: a client is found in the lock store, and reclaims."""
+    client = f"of a store {next(_numbers)}"
+    node.grace.start([client])
+    node.clients.register(client, adapter="nfs")
+    with node.reclaiming(client):
+        pass
 
 
 def threads(name: str = "") -> list[threading.Thread]:
@@ -230,7 +196,7 @@ def test_concurrent_starts_are_one(make: Callable[..., Coordinator]) -> None:
         assert list(pool.map(start, range(8))) == [node] * 8
     assert len(threads("keeper-")) == len(threads("events-")) == 1
     node.grace.view()
-    assert node.fenced is None
+    assert not node._node.lease.is_over
 
 
 @pytest.mark.parametrize("when", ["before it joins", "while it joins", "when it has joined"])
@@ -352,7 +318,7 @@ def test_a_forked_child_stops_only_itself(make: Callable[..., Coordinator]) -> N
         registration = node.clients.get("a")
         assert registration is not None
         assert registration.owner == node.owner
-        assert node.fenced is None
+        assert not node._node.lease.is_over
 
 
 # -- the keeper -------------------------------------------------------------------------------------------------------
@@ -431,9 +397,9 @@ def test_close_waits_for_a_grace_callback(make: Callable[..., Coordinator], monk
     monkeypatch.setattr(sync, "wait", waiting)
     node = make().start()
     leave = node._node.leave
-    node._node.leave = lambda: order.append("leaves") or leave()  # type: ignore[func-returns-value,method-assign]
+    node._node.leave = lambda until: order.append("leaves") or leave(until)  # type: ignore[func-returns-value,method-assign]
     node.on_grace_end(ended)
-    node.grace.start(if_empty="skip")
+    a_period(node)
     assert begun.wait(BOUND)
     node.close()
     assert order == [1, "leaves"]
@@ -462,7 +428,7 @@ def test_close_inside_a_grace_callback_does_not_wait_for_itself(
 
     monkeypatch.setattr(sync, "wait", waiting)
     node.on_grace_end(close)
-    node.grace.start(if_empty="skip")
+    a_period(node)
     assert begun.wait(BOUND)
     if at_once:
         other = threading.Thread(target=node.close, daemon=True)
@@ -486,7 +452,7 @@ def test_a_grace_callback_that_raises_is_not_the_last_one(
     with make() as node:
         node.on_grace_end(raising)
         for epoch in (1, 2):
-            node.grace.start(if_empty="skip")
+            a_period(node)
             assert ended.get(timeout=BOUND) == epoch
     assert "a grace callback of n1" in caplog.text
     caplog.clear()

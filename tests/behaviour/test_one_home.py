@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientHeld, GraceState, Move, OutcomeUnknown, RegistrationRefused, StaleGrant
-from coordinator.api.blocking import drive
 from coordinator.node.turns import TAKE_BACK_SECONDS
-from tests.orders import LAPSE, counting, first_answer, in_time, lose, make_deaf, registering, state_of
+from tests.orders import LAPSE, counting, first_answer, in_time, lose, make_deaf, registering, run_flow, state_of
 from tests.world import GRACE, World, all_released
 
 if TYPE_CHECKING:
+    from coordinator.node import Sleep
     from coordinator.protocol import Call
 
 
@@ -26,8 +26,8 @@ def test_35_a_live_client_with_locks_moves_by_three_round_trips(world: World) ->
     n1.lock("a")
     asked, yielded, pauses = counting(n2), counting(n1), []
 
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+    def sleep(request: Sleep) -> None:
+        pauses.append(request.seconds)
         n1.listen()
         n1.tick()
         assert n1.moves == [], "nobody has taken it yet"
@@ -35,7 +35,7 @@ def test_35_a_live_client_with_locks_moves_by_three_round_trips(world: World) ->
         assert world.rights() == {"a": (n1.owner, old.generation)}
         assert not world.redis.exists(world.key("due"))
 
-    (new,) = drive(registering(n2, "a"), n2.send, sleep)
+    (new,) = run_flow(registering(n2, "a"), n2.send, sleep)
     assert asked == ["client_register", "client_register"]
     assert yielded.count("client_yield") == 1
     assert sum(pauses) < 0.01
@@ -58,8 +58,8 @@ def test_35_an_open_grant_of_the_old_home_fails_at_its_confirm(world: World) -> 
     n1.lock("a")
     grant, pauses = n1.begin_lock("a"), []
 
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+    def sleep(request: Sleep) -> None:
+        pauses.append(request.seconds)
         n1.listen()
         n1.tick()
         if len(pauses) == 3:
@@ -68,7 +68,7 @@ def test_35_an_open_grant_of_the_old_home_fails_at_its_confirm(world: World) -> 
                 grant.confirm()
             n1.tick()
 
-    (new,) = drive(registering(n2, "a"), n2.send, sleep)
+    (new,) = run_flow(registering(n2, "a"), n2.send, sleep)
     assert len(pauses) == 3
     assert new.holder
     assert world.rights() == {"a": (n2.owner, new.generation)}
@@ -126,7 +126,7 @@ def test_35_the_event_moved_is_lost(world: World) -> None:
         n1.listen()
         n1.tick()
 
-    (new,) = drive(registering(n2, "a"), n2.send, sleep)
+    (new,) = run_flow(registering(n2, "a"), n2.send, sleep)
     make_deaf(n1)
     world.pass_time(TAKE_BACK_SECONDS - 0.1)
     assert n1.moves == []
@@ -135,6 +135,23 @@ def test_35_the_event_moved_is_lost(world: World) -> None:
     assert n2.view_of("a").generation == new.generation
     assert world.rights() == {"a": (n2.owner, new.generation)}
     assert list(all_released(world)) == []
+
+
+def test_35_a_take_back_does_not_cancel_a_disconnect_elsewhere(world: World) -> None:
+    """The event `moved` is lost, and the client has left n2 since: n1 is told that it has moved, n2's TTL goes on."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a")
+    n1.lock("a")
+    first_answer(n2, registering(n2, "a"))
+    n1.listen()
+    n1.tick()
+    make_deaf(n1)
+    n2.register("a", ttl=60)
+    n2.unregister("a")
+    world.pass_time(TAKE_BACK_SECONDS + 1)
+    assert state_of(world, "a") == "deferred"
+    assert n1.moves == [Move("a", n2.owner)]
+    assert n2.register("a").holder
 
 
 def test_35_a_hung_home_keeps_the_client_until_it_is_evicted(world: World) -> None:
@@ -206,6 +223,19 @@ def test_36_a_yield_that_nobody_takes_is_taken_back(world: World, how: str) -> N
     world.pass_time(GRACE)
     assert list(all_released(world)) == []
     assert world.dump("due", "wanted") == {}
+
+
+def test_36_a_client_that_nobody_asks_for_any_more_stays(world: World) -> None:
+    """It has registered at its home anew since it was asked for, and the keeper learns of that by its yield."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    n1.node.wanted[b"a"] = "yield"  # read before the register, acted upon after it
+    n1.tick()
+    assert state_of(world, "a") == "live"
+    assert n1.node.wanted == {}
+    n1.lock("a").confirm()
+    assert n1.view_of("a").lock_count == 2
 
 
 def test_36_a_yield_of_an_unknown_outcome_is_taken_back(world: World) -> None:
@@ -295,6 +325,25 @@ def test_39_a_client_that_reclaims_is_held_while_its_epoch_lasts(world: World) -
     world.settle()
     assert ("a", "forfeited") in list(all_released(world))
     assert n1.node.registry.get(b"a") is None
+
+
+def test_39_an_admission_of_an_earlier_epoch_holds_nobody(world: World) -> None:
+    """Admitted in one period, and in the next one at the same home without a right: it moves at once."""
+    n0, n1, n2, n3 = (world.node(f"n{i}") for i in range(4))
+    n0.register("a")
+    n0.lock("a")
+    n2.register("b")
+    n2.lock("b")
+    lose(world, n0)
+    n1.register("a")
+    n1.admit("a").confirm()
+    n1.run(n1.node.end_grace("test"))
+    world.settle()
+    lose(world, n2)
+    assert n3.view().epoch == 2
+    assert not n3.register("a").must_reclaim
+    world.settle()
+    assert n1.moves == [Move("a", n3.owner)]
 
 
 @pytest.mark.parametrize("end", ["undone", "completed"])

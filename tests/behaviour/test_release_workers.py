@@ -142,7 +142,7 @@ def test_24_a_worker_that_only_takes_long_keeps_its_claim(world: World) -> None:
 
 def test_24_a_claim_that_somebody_else_has_now_is_not_renewed(world: World) -> None:
     """A worker stalls until its claim ran out and another node has it: it is told, gives up, and postpones nothing."""
-    world.settings = replace(world.settings, claim_seconds=3.3)
+    world.settings = replace(world.settings, claim_seconds=3.6)
     n1, n2 = world.node("n1"), world.node("n2")
     old = claimed_elsewhere(n1, n2)
     n1.callback, n1.node.claims_releases, n2.alive = False, True, False
@@ -201,7 +201,7 @@ def test_23_a_release_of_an_old_generation_leaves_the_new_registration_alone(wor
 
 @pytest.mark.parametrize("fails", [False, True], ids=["long", "failing"])
 def test_24_a_running_claim_is_renewed_however_long_other_duties_take(world: World, *, fails: bool) -> None:
-    """Taking back what was yielded lasts 15 s, or fails each time: the worker's claim stays its own all along."""
+    """Another duty takes 15 s, or fails each time: the worker's claim stays its own all along."""
     n1 = world.node("n1")
     n1.callback = False
     n1.register("a")
@@ -209,7 +209,7 @@ def test_24_a_running_claim_is_renewed_however_long_other_duties_take(world: Wor
     (claim,) = n1.held_back
     end = world.time + 15
 
-    def take_back() -> Flow[bool]:
+    def duty() -> Flow[bool]:
         yield Sleep(0)
         world.jump(TICK)
         assert world.clock < claim_ends(world), "the claim ran out"
@@ -218,7 +218,7 @@ def test_24_a_running_claim_is_renewed_however_long_other_duties_take(world: Wor
             raise Unavailable(message)
         return world.time < end
 
-    n1.node.take_back = take_back  # type: ignore[method-assign]
+    n1.node.yield_wanted = duty  # type: ignore[method-assign]
     while world.time < end:
         n1.tick()
         world.jump(TICK / 4)
@@ -232,8 +232,7 @@ def test_24_what_waits_for_a_lost_owner_does_not_hide_what_is_due(world: World) 
     n1.callback = False
     batch = [n1.node.registering(f"c{i}", "nfs", "", 10.0, None, None) for i in range(2 * BATCH_MAX)]
     n1.run(n1.node.in_batches(batch, n1.node.register))
-    for item in batch:
-        n1.lock(item.client.decode())
+    n1.lock("c0")
     n1.run(n1.node.in_batches([(item.client, 0) for item in batch], n1.node.unregister))
     n1.crash()
     world.pass_time(LAPSE)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 LAPSE = 9.5
 LATER = {
-    "reclaim_admit": ("(scope, 'ADMITTED')", "(scope, 'ADMITTED', 'a later field')"),
+    "reclaim_admit": ("scope, 'ADMITTED')", "scope, 'ADMITTED', 'a later field')"),
     "grace_advance": ("'ADVANCED')", "'ADVANCED', 'a later field')"),
-    "client_revoke": ("owner, upto)", "owner, upto, 'a later field')"),
-    "client_register": ("'addr', addr,", "'addr', addr, 'zone', 'east',"),
+    "release_renew": ("unpack(statuses))", "unpack(statuses)) -- later"),
+    "client_register": ("'since', since,", "'since', since, 'zone', 'east',"),
     "node_join": ("'version', version,", "'version', version, 'zone', 'east',"),
 }
 """What the later version changes beside the text of every script: fields of replies and of records, at the end."""
@@ -54,14 +54,14 @@ class Watch:
     def look(self) -> None:
         """No node grants while another may admit a reclaim, nor the other way round; nothing goes back."""
         world = self.world
-        view = view_of(world.redis.hget(world.key("meta"), "view") or b"")
+        meta = world.redis.hgetall(world.key("meta"))
+        view = view_of(meta[b"view"])
         for node in world.nodes:
-            if node.alive and view.state is GraceState.ACTIVE and view.in_force:
+            if node.alive and view.in_force:
                 assert not node.check(Operation.NEW).allowed, "invariant 1: a new lock once the epoch is in force"
             elif node.alive and view.state is GraceState.NORMAL:
                 assert not node.node.lease.snapshot.reclaims, "invariant 1: a reclaim once the epoch is lifted"
-        world.rights()  # invariant 5a: a second one is an error
-        newest = (world.clock, view.revision, view.epoch)
+        newest = (int(meta[b"clock"]), view.revision, view.epoch)
         assert all(new >= old for new, old in zip(newest, self.newest, strict=True)), "invariant 3"
         self.newest = newest
         assert world.events().count("lift") <= newest[2], "invariant 4"
@@ -128,46 +128,49 @@ def outcome(call: Call[Any], reply: Reply) -> tuple[str, str]:
         return type(error).__name__, str(error)
 
 
+def with_data(reply: Reply, data: list[Any]) -> Reply:
+    """Return a reply with other data."""
+    status = next(word for word, name in reply.script.words.items() if name == reply.status)
+    return Reply(reply.script, [status, reply.raw_view, reply.clock_ms, reply.writes, *data])
+
+
 def replies(n1: Player) -> list[tuple[Call[Any], Reply]]:
-    """Return a reply to each script; the call that ends this life comes last."""
+    """Return a reply to each script; the calls that end this life come last."""
     n1.register("a")
     n1.lock("a")
     n1.start("x")
-    calls = sorted(every_call(n1, "a", "nobody"), key=lambda call: call.script.name == "node_leave")
+    calls = sorted(
+        every_call(n1, "a", "nobody"), key=lambda call: call.script.name in {"node_join", "node_leave", "scope_lost"}
+    )
     return [(call, n1.world.run(call)) for call in calls]
-
-
-def altered(call: Call[Any], reply: Reply, data: list[Any]) -> Reply:
-    """Return a reply of the same head with other data."""
-    return Reply(call.script, [reply.status.encode(), reply.raw_view, reply.clock_ms, reply.writes, *data])
 
 
 def test_33_trailing_data_is_tolerated_or_refused_by_name(world: World) -> None:
     """More data than this version knows: the same answer as without it, or ContractBroken that names the script."""
     for call, reply in replies(world.node("n1")):
-        kind, text = outcome(call, altered(call, reply, [*reply.data, b"a later field"]))
+        more = with_data(reply, [*reply.data, b"a later field"])
+        kind, text = outcome(call, more)
         assert (kind, text) == outcome(call, reply) or (kind == "ContractBroken" and call.script.name in text)
 
 
 def test_33_missing_data_is_refused_by_name(world: World) -> None:
     """Less data than this version needs never ends in anything but an error of this package, which names the script."""
     for call, reply in replies(world.node("n1")):
-        kind, text = outcome(call, altered(call, reply, reply.data[:-1]))
+        kind, text = outcome(call, with_data(reply, reply.data[:-1]))
         assert kind != "ContractBroken" or call.script.name in text
 
 
-VIEW = b"dataset 1 1 normal 0 0 0 0"
-ODD_VIEWS = (7, VIEW.replace(b"1", b"x", 1), VIEW.replace(b"normal", b"recovering"), VIEW + b" 1")
-
-
-@pytest.mark.parametrize(("place", "value"), [(0, b"MAYBE"), (2, b"x"), (3, []), *((1, view) for view in ODD_VIEWS)])
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, b"MAYBE"), (1, b"d 1 1 recovering 0 0 0 0"), (1, b"d 1 1"), (2, b"x"), (3, [])]
+)
 def test_33_a_head_of_another_version_is_refused_by_name(place: int, value: object) -> None:
-    """A status, a number, a state or a view of the scope that this version does not know."""
-    head: list[object] = [b"ADVANCED", VIEW, 1, 1]
-    assert Reply(script.load("grace_advance"), head).view.dataset == "dataset"
+    """A status, number or state of the scope that this version does not know."""
+    head: list[object] = [b"ADVANCED", b"d 1 1 normal 0 0 0 0", 1, 1]
+    loaded = script.load("grace_advance")
+    assert Reply(loaded, head).view.epoch == 1
     head[place] = value
     with pytest.raises(ContractBroken, match="grace_advance"):
-        _ = Reply(script.load("grace_advance"), head).view
+        _ = Reply(loaded, head).view
 
 
 @pytest.mark.parametrize("mismatch", ["the scope's", "the node's"])

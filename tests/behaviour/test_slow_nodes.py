@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator import GraceState
-from coordinator.protocol import nodes
-from coordinator.protocol.call import OPERATOR, Head
+from coordinator.protocol import Head, nodes
+from coordinator.protocol.call import OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,8 +127,9 @@ def test_14_a_crash_loop_does_not_hold_it_up(world: World, barrier: str) -> None
     def crash_and_restart() -> None:
         if world.clock - began < 3000 * len(lives):
             return
-        boot, head = f"boot-{len(lives)}", Head(OPERATOR, n1.node.now())
-        call = nodes.join(n1.node.meta, head, "n3", boot, "d", world.settings, "v", predecessor_dead=False)
+        head = Head(OPERATOR, n1.node.now())
+        boot, settings = f"boot {len(lives)}", world.settings
+        call = nodes.join(n1.node.meta, head, "n3", boot, "d", settings, "v", predecessor_dead=False)
         lives.append(f"n3:{call.parse(world.run(call)).incarnation}")
 
     crash_and_restart()
@@ -138,8 +139,8 @@ def test_14_a_crash_loop_does_not_hold_it_up(world: World, barrier: str) -> None
         n1.start("a")
 
     def passed() -> bool:
-        view = n1.node.lease.view
-        return view.state is GraceState.NORMAL if barrier == "close" else view.in_force
+        state = n1.node.lease.view
+        return state.state is GraceState.NORMAL if barrier == "close" else state.in_force
 
     waited = barrier_passes(n1, lives[0], passed, crash_and_restart)
     assert waited <= LEASE + MARGIN + STEP_MS

@@ -310,7 +310,7 @@ def test_36_a_call_at_the_home_waits_while_its_client_is_yielded(world: World) -
     n1.tick()
     lock = n1.node.begin_grant(b"a")
     assert isinstance(lock.send(None), Sleep)
-    assert n1.register("a").holder
+    assert n1.register("a").lock_count is None, "it may have been away: what its locks are is not known"
     rest(n1, lock, Sleep(0)).confirm()
     first_answer(n2, registering(n2, "a"))
     n1.listen()

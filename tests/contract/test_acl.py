@@ -6,16 +6,14 @@ import re
 from pathlib import Path
 
 from coordinator import Settings
-from coordinator.node.lease import Head
-from coordinator.protocol import Call, script
+from coordinator.protocol import Call, Head, script
 from coordinator.protocol import call as base
 from coordinator.protocol.keys import Keys
-from coordinator.wire import asynchronous as redis_aio
-from coordinator.wire import blocking as redis_io
+from coordinator.wire import asynchronous, blocking, commands
 from tests import acl
 
 LUA = "\n".join(path.read_text() for path in sorted(script.lua_directory().rglob("*.lua")))
-LIBRARY = "".join(Path(str(module.__file__)).read_text() for module in (redis_io, redis_aio))
+LIBRARY = "".join(Path(str(module.__file__)).read_text() for module in (blocking, asynchronous))
 CONNECTION = {
     "select": "a URL with a database other than 0",
     "client|setname": "a client with a name",
@@ -26,8 +24,12 @@ START = {"info": "a check at start of maxmemory-policy and persistence"}
 
 def used() -> set[str]:
     """Return the commands of the scripts, and those that the library sends."""
-    call: Call[None] = base.call("grace_advance", Keys("n", "s"), Head("", 0, "", 0, 0, 0, 0.0), (0,), base.nothing)
-    library = {redis_io.command(call)[0], redis_io.command(call, whole=True)[0], redis_io.reading(b"", "", 0.0)[0]}
+    keys = Keys("n", "s")
+    call: Call[None] = base.call("grace_advance", keys.meta, Head("o:1", 0.0), (0,), base.nothing)
+    sent = [commands.packed(call), commands.packed_whole(call)]
+    library = {command.split(b"\r\n")[2].decode() for command in sent} | {
+        commands.reading(keys.key("events"), "", 0.0)[0]
+    }
     return {command.lower() for command in library | set(re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", LUA))}
 
 
@@ -36,15 +38,11 @@ def test_every_command_can_be_read_off_the_code() -> None:
     code = re.sub(r"--.*", "", LUA)
     assert set(re.findall(r"\bredis\.(\w+)", code)) <= {"call", "pcall"}
     assert len(re.findall(r"\bredis\b", code)) == len(re.findall(r"redis\.p?call\(\s*'[A-Z]+'", code))
-    sends = re.findall(r"\.send_\w+\((.*)\)", LIBRARY)
     reading = "*reading(self._key, after, self._block)"
-    assert sorted(sends) == sorted(["*words", reading, "connection.pack_commands(commands)", reading])
-    assert re.findall(r"self\._(?:command|pipeline)\((?:connection, )?(.*)\)", LIBRARY) == [
-        "command(call)",
-        "command(call, whole=True)",
-        "[command(call) for call in calls]",
-        "[command(calls[i], whole=True) for i in unknown]",
-    ]
+    joined = '[b"".join([pending.command for pending in sent])]'
+    assert sorted(re.findall(r"\.send_\w+\((.*)\)", LIBRARY)) == sorted(["[command]", reading, joined, reading])
+    made = set(re.findall(r"\b(packed(?:_whole)?)\(", LIBRARY))
+    assert made == {"packed", "packed_whole"}
 
 
 def test_what_is_used_is_granted_and_nothing_else() -> None:

@@ -10,23 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Coordinator
-from coordinator.api.async_operations import AsyncClients, AsyncGrace
-from coordinator.api.operations import Clients, Grace
+import coordinator
+from coordinator import AsyncCoordinator, Coordinator, GraceState, Grant, Operation, initialize
+from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
+from coordinator.api.asynchronous import AsyncGranting
+from coordinator.api.blocking import Granting
+from coordinator.api.operations import Clients, Grace, Grants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FACES = [(Coordinator, AsyncCoordinator), (Grace, AsyncGrace), (Clients, AsyncClients)]
+FACES = [
+    (Coordinator, AsyncCoordinator), (Grace, AsyncGrace), (Clients, AsyncClients), (Grants, AsyncGrants),
+    (Granting, AsyncGranting),
+]  # fmt: skip
 ENTER, LEAVE = "__enter__", "__exit__"
-LOCAL = {"__init__", "check", "on_release", "on_grace_end", "on_move", "owner", "fenced", "connect"}
-"""What does no I/O: plain in both faces."""
-PAGES = {"expected_clients", "reclaimed_clients", "list", "stale"}
-BLOCKS = {"granting", "reclaiming"}
+LOCAL = {
+    "__init__", "check", "on_release", "on_grace_end", "on_move", "on_freed", "on_ended", "owner", "connect",
+    "granting",
+}  # fmt: skip
+"""What does no I/O: plain in both faces. The context that `granting` gives asks when it is entered."""
+PAGES = {"expected_clients", "reclaimed_clients", "forfeited_clients", "list", "stale"}
+BLOCKS = {"reclaiming"}
 PINNED = {
     Coordinator: """
-        connect(url, *, node, scope='default', settings=None, metrics=None, bootstrap=False, predecessor_dead=False)
-        __init__(redis, *, node, scope='default', settings=None, metrics=None, bootstrap=False, predecessor_dead=False)
+        connect(url, *, node, scope='default', settings=None, metrics=None, predecessor_dead=False)
+        __init__(redis, *, node, scope='default', settings=None, metrics=None, predecessor_dead=False)
         start()
         close()
         abandon()
@@ -36,17 +45,21 @@ PINNED = {
         on_release(callback)
         on_grace_end(callback)
         on_move(callback)
+        on_freed(callback)
+        on_ended(callback)
     """,
     Grace: """
         start(expected=(), *, if_empty='wait', reason='')
         end(reason, *, if_epoch=None)
         check(operation)
         admit_reclaim(client)
-        complete_reclaim(client)
+        withdraw()
+        complete_reclaim(client, locks=None)
         complete_reclaim_many(clients)
         view()
-        expected_clients()
-        reclaimed_clients()
+        expected_clients(epoch=None)
+        reclaimed_clients(epoch=None)
+        forfeited_clients(epoch=None)
         wait_in_force(timeout)
         wait_normal(timeout)
     """,
@@ -68,8 +81,26 @@ PINNED = {
         revoke(client)
         stale(older_than)
     """,
+    Grants: """
+        begin(client)
+    """,
 }
 """The names that users rely on, as they were promised."""
+FIELDS = {
+    "GraceStarted": "epoch expected live forfeited bad",
+    "GraceView": "state epoch revision in_force closing remaining_seconds expected_clients reclaimed_clients "
+    "waiting_for started_at reason",
+    "GracePeriod": "epoch reason started_at duration_seconds expected reclaimed forfeited",
+    "ClientRegistration": "client_id adapter ttl registered_at last_seen remote_addr lock_count holder owner "
+    "generation state must_reclaim",
+    "Verdict": "allowed reason retry_after epoch provisional remaining_seconds raise_for_refusal",
+    "ReclaimOutcome": "remaining closing lifted",
+    "Release": "client_id generation reason adapter",
+    "Move": "client_id to",
+    "Settings": "grace_seconds heartbeat_seconds lease_seconds validity_seconds barrier_margin_seconds "
+    "op_timeout_seconds claim_seconds retention_seconds max_connections max_connections_per_adapter adapters namespace",
+}
+"""What the values that users get and give have."""
 
 each_face = pytest.mark.parametrize(("plain", "awaited"), FACES, ids=lambda face: face.__name__)
 
@@ -90,7 +121,7 @@ def function(member: Any) -> Callable[..., Any]:
 
 def plainly(annotation: object) -> str:
     """Return an annotation as the synchronous face spells it."""
-    return re.sub(r"\bAsync(?=Iterator|Coordinator)|(?<=\bredis\.)asyncio\.", "", str(annotation))
+    return re.sub(r"\bAsync(?=Iterator|Coordinator|Granting)|(?<=\bredis\.)asyncio\.", "", str(annotation))
 
 
 def described(member: Any) -> list[tuple[str, object, object, str]]:
@@ -142,18 +173,54 @@ def test_the_pinned_names_are_there(face: type) -> None:
 
 
 def test_the_groups_are_reached_by_the_pinned_names() -> None:
-    """`node.grace` and `node.clients` of either face are that face's groups."""
+    """`node.grace`, `node.clients` and `node.grants` of either face are that face's groups."""
     import redis.asyncio  # noqa: PLC0415  (only here)
 
     plain, awaited = Coordinator(redis.Redis(), node="n1"), AsyncCoordinator(redis.asyncio.Redis(), node="n1")
-    assert (type(plain.grace), type(plain.clients)) == (Grace, Clients)
-    assert (type(awaited.grace), type(awaited.clients)) == (AsyncGrace, AsyncClients)
+    assert (type(plain.grace), type(plain.clients), type(plain.grants)) == (Grace, Clients, Grants)
+    groups = (type(awaited.grace), type(awaited.clients), type(awaited.grants))
+    assert groups == (AsyncGrace, AsyncClients, AsyncGrants)
     plain.close()
 
 
 def test_the_synchronous_groups_are_what_would_be_written() -> None:
-    """No operation is written twice: sync_groups.py is the twin of aio_groups.py, run tools/sync_twin.py."""
+    """No operation is written twice: operations.py is the twin of async_operations.py, run tools/sync_twin.py."""
     tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "sync_twin.py"))
     twin = tool["synchronous"](tool["SOURCE"].read_text(encoding="utf-8"))
     assert tool["TWIN"].read_text(encoding="utf-8") == twin
     assert "await" not in twin
+
+
+def test_a_new_installation_is_told_by_a_function() -> None:
+    """`coordinator.initialize` as promised: no start parameter."""
+    bare = [p.replace(annotation=p.empty) for p in inspect.signature(initialize).parameters.values()]
+    assert str(inspect.Signature(bare)) == "(url_or_client, *, scope='default', namespace='dittofs')"
+
+
+def test_what_a_grant_is_made_of() -> None:
+    """Whoever holds one may label the locks by owner and generation, and ends it."""
+    assert {"owner", "generation", "confirm", "undo"} <= set(dir(Grant))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_values_have_the_pinned_fields(name: str) -> None:
+    """By these names, whatever is added."""
+    assert set(FIELDS[name].split()) <= set(dir(getattr(coordinator, name)))
+    assert name in coordinator.__all__
+
+
+def test_the_enums_are_as_pinned() -> None:
+    """Upper-case members, lower-case values that compare as strings."""
+    assert [member.value for member in GraceState] == ["normal", "active"]
+    assert [member.value for member in Operation] == ["new", "reclaim", "test"]
+    assert all(member == member.name.lower() for member in [*GraceState, *Operation])
+
+
+def test_every_error_is_imported_from_the_package() -> None:
+    """All of errors.py, each under CoordinatorError."""
+    found = {
+        name for name, kind in vars(coordinator.errors).items()
+        if isinstance(kind, type) and issubclass(kind, coordinator.CoordinatorError)
+    }  # fmt: skip
+    assert found <= set(coordinator.__all__)
+    assert len(found) > 15

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.protocol import script
-from coordinator.protocol.keys import DELETED_BY, PERMANENT, SCOPE_KEYS
-from tools.keyspace import keys, page, removed_in
+from coordinator.protocol.keys import DELETED_BY, PERMANENT
+from tools.keyspace import fields, fields_named, keys, page, removed_in, touched
 
 DOCS = Path(__file__).parents[2] / "docs"
-BOUNDED = {"lost", "orphans"}
-"""Sets that may be read whole: LOST_MAX of start_period bounds the one, the other takes its owners from it."""
+BOUNDED = {"lost", "open", "orphans"}
+"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open`
+has a roster per node."""
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -22,12 +23,40 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_key_is_described_once_and_its_end_is_known() -> None:
-    """The keys of scope.lua are the fixed ones and the derived ones; each is permanent or says what takes it away."""
-    names = [name for name, *_ in keys()]
-    assert names[: len(SCOPE_KEYS)] == list(SCOPE_KEYS)
-    assert sorted(names) == sorted([*PERMANENT, *DELETED_BY])
+    """Each key of scope.lua is permanent or says what takes it away."""
+    assert sorted(name for name, *_ in keys()) == sorted([*PERMANENT, *DELETED_BY])
     for name, _, pattern, _ in keys():
         assert pattern.split(":")[0] == name
+
+
+@pytest.mark.parametrize("name", script.names())
+def test_a_header_names_the_keys_that_its_script_touches(name: str) -> None:
+    """All of them by their patterns, those of its includes too, and no other; each once."""
+    patterns = {key: pattern for key, _, pattern, _ in keys()}
+    assert sorted(script.load(name).uses) == sorted(patterns[key] for key in touched(name))
+
+
+@pytest.mark.parametrize("key", ["meta", "grace", "node", "client"])
+def test_a_hash_has_the_fields_that_are_listed(key: str) -> None:
+    """The fields that the scripts name are those of the list, each once; none is computed."""
+    names = [name for name, _ in fields(key)]
+    assert fields_named(key) == set(names)
+    assert len(names) == len(set(names))
+
+
+def test_every_list_of_fields_is_of_a_hash_that_has_such() -> None:
+    """Other hashes have clients for fields."""
+    assert {key for key, kind, *_ in keys() if kind == "hash" and fields(key)} == {"meta", "grace", "node", "client"}
+
+
+def test_a_registration_is_read_in_the_order_of_its_list() -> None:
+    """What registration.lua asks Redis for is its list of fields; at most 13."""
+    names = [name for name, _ in fields("client")]
+    assert len(names) <= 13
+    code = (script.lua_directory() / "include" / "registration.lua").read_text(encoding="utf-8")
+    read = re.search(r"'client:' \.\. client, (.*?)\)\n", code, re.DOTALL)
+    assert read is not None
+    assert re.findall(r"'(\w+)'", read[1]) == names
 
 
 def test_what_takes_each_key_away_is_what_the_code_does() -> None:
@@ -37,10 +66,13 @@ def test_what_takes_each_key_away_is_what_the_code_does() -> None:
 
 @pytest.mark.parametrize("name", script.names())
 def test_no_set_of_clients_is_read_whole(name: str) -> None:
-    """Only sets of owners are; scope_view alone joins rosters, and only while they are small (EXACT_MAX)."""
+    """Only sets of owners are; scope_view alone reads who reclaimed, and only while they are few (EXACT_MAX)."""
     code = re.sub(r"--.*", "", script.load(name).source)
-    assert {key.removeprefix("key.") for key in re.findall(r"'SMEMBERS', ([^)]+)\)", code)} <= BOUNDED
-    whole = re.findall(r"'(SUNION|SDIFF|SINTER|SINTERCARD|HGETALL|HKEYS|HVALS|SORT|SCAN|SUNIONSTORE|SDIFFSTORE)'", code)
-    assert whole == (["SUNION", "SDIFF"] if name == "scope_view" else [])
-    for key, last in re.findall(r"'ZRANGE', ([\w.]+), 0, (-?\d+)", code):
-        assert key == "key.members" or last != "-1"
+    read = set(re.findall(r"'SMEMBERS', prefix .. '(\w+)'", code))
+    assert len(re.findall("'SMEMBERS'", code)) == len(re.findall(r"'SMEMBERS', prefix .. '(\w+)'", code))
+    assert read <= (BOUNDED | {"reclaimed"} if name == "scope_view" else BOUNDED)
+    assert not re.findall(
+        r"'(SUNION|SDIFF|SINTER|SINTERCARD|HGETALL|HKEYS|HVALS|SORT|SCAN|SUNIONSTORE|SDIFFSTORE)'", code
+    )
+    for key, last in re.findall(r"'ZRANGE', ([^,]+), 0, (-?\d+)", code):
+        assert key == "prefix .. 'members'" or last != "-1"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from coordinator import Coordinator, Settings
+from coordinator import Coordinator, Settings, initialize
 from coordinator.embedded import Server
 from tests import acl
 from tests.fault.child import Child
@@ -28,6 +28,7 @@ def users(tmp_path: Path) -> Path:
 def server(server_binary: str, users: Path) -> Iterator[Server]:
     """Give a server that has on disk what it answered; afterwards nothing may be left over."""
     with Server(server_binary, arguments=("--appendfsync", "always", "--aclfile", str(users))) as started:
+        initialize(acl.login(started.url, acl.USER, acl.PASSWORD))
         yield started
         client = redis.Redis.from_url(started.url, protocol=2)
         left_over = leaks(client, Settings().namespace)
@@ -55,7 +56,7 @@ def join(url: str) -> Iterator[Callable[..., Coordinator]]:
     made: list[Coordinator] = []
 
     def start(node: str, settings: Settings) -> Coordinator:
-        made.append(Coordinator.connect(url, node=node, bootstrap=True, settings=settings))
+        made.append(Coordinator.connect(url, node=node, settings=settings))
         return made[-1].start()
 
     yield start

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 
-NOBODY = "-"
-"""Token and claimant of a release that nobody works on."""
-
-
 def need(holds: object, rule: str) -> None:
     """Fail with the rule that does not hold."""
     if not holds:
@@ -34,7 +30,7 @@ class Life:
     writes: int = 1
     floor: int = 0
     fenced: str = ""
-    revoked: tuple[int, bytes] = (0, b"")
+    revoked: int = 0
     """Serial and client of its last revoke that was executed."""
 
     @property
@@ -65,14 +61,14 @@ class Pending:
     upto: int
     reason: str
     due: int
-    token: str = NOBODY
-    claimant: str = NOBODY
+    token: str = "-"
+    claimant: str = "-"
     more: tuple[int, str] | None = None
 
     @property
     def claimed(self) -> bool:
         """Tell whether a node works on it, or did."""
-        return self.token != NOBODY
+        return self.token != "-"
 
     @property
     def line(self) -> str:
@@ -168,7 +164,7 @@ class Facts:
             return 0
         return self.members[reg.owner] + self.lives[reg.owner].margin_ms + 1
 
-    # -- the release queue --------------------------------------------------------------------------------------------
+    # -- the release queue ---------------------------------------------------------------------------------------------
 
     def enqueue(self, client: bytes, upto: int, reason: str, at: int) -> None:
         """Note that a client's locks are to be freed. At most one entry; work is never taken from a claimant."""

@@ -31,13 +31,13 @@ class Registrations(Period):
     """Told that a client has its locks back, up to this generation of its right on a roster."""
 
     def _end(self, client: bytes, upto: int | None) -> None:
-        """End a right, wherever it is."""
+        """A right ends, wherever it is."""
         owner = self.home_of_right(client) or self.roster_of(client)
         if owner:
             del self.holders[owner][client]
         self.on_end(client, upto)
 
-    # -- register, cancel, yield --------------------------------------------------------------------------------------
+    # -- register, cancel, yield ---------------------------------------------------------------------------------------------
 
     def _is_free(self, client: bytes, reg: Registration, owner: str, asked: dict[str, dict[bytes, str]]) -> bool:
         """Tell whether a client may be taken at once; note in `asked` what its home is to close."""
@@ -74,7 +74,7 @@ class Registrations(Period):
             self.holders[owner][client] = generation
         return int(holder)
 
-    def _client_register(self, owner: str, args: Words, _: Reply) -> Answer:
+    def _client_register(self, owner: str, args: Words, __: Reply) -> Answer:
         items = list(groups(args[1:], 7))
         generation = self.next_generation(len(items))
         gone = dict(self.wanted[owner]) if args[0] == b"1" else {}
@@ -82,7 +82,7 @@ class Registrations(Period):
         moves: set[str] = set()
         rebooted: list[tuple[bytes, int, str]] = []
         answers: list[object] = []
-        for client, adapter, limit, _addr, ttl, verifier, principal in items:
+        for client, adapter, limit, _, ttl, verifier, principal in items:
             reg = self.clients.get(client)
             refused = self._refuse(client, reg, owner, adapter.decode(), int(limit), principal, client in gone, asked)
             if refused:
@@ -114,7 +114,7 @@ class Registrations(Period):
             self.advance()
         return "OK", answers
 
-    def _refuse(  # noqa: PLR0913, PLR0917  (one per status, from all that decides)
+    def _refuse(  # noqa: PLR0911, PLR0913, PLR0917  (one per status, from all that decides)
         self, client: bytes, reg: Registration | None, owner: str, adapter: str, limit: int, principal: bytes,
         gone: bool, asked: dict[str, dict[bytes, str]],  # noqa: FBT001
     ) -> list[object] | None:  # fmt: skip
@@ -179,7 +179,7 @@ class Registrations(Period):
             self.kinds.append("due")
         return "OK", answers
 
-    # -- hold, drop, unregister, revoke, touch ------------------------------------------------------------------------
+    # -- hold, drop, unregister, revoke, touch --------------------------------------------------------------------------------
 
     def _client_hold(self, owner: str, args: Words, _: Reply) -> Answer:
         answers: list[object] = []
@@ -221,42 +221,42 @@ class Registrations(Period):
             if reg.owner != owner or int(generation) not in {0, reg.generation}:
                 answers.append([b"MOVED", 0, reg.generation])
                 continue
-            self._disconnect(client, reg)
-            answer = [b"DUE", reg.due, reg.generation, reg.adapter.encode(), b"", b""]
+            due = self._disconnect(client, reg)
+            answer = [b"DUE", due, reg.generation, reg.adapter.encode(), b"", b""]
             answers.append(answer)
             if reg.state == "leaving":
                 over.append((client, reg, answer))
         for client, reg, answer in over if claim_ms else ():
-            answer[4:] = self._claim_own(owner, client, reg, claim_ms)
+            entry = self.releases.get(client)
+            if entry is None or reg.generation > entry.upto:
+                continue
+            if not entry.claimed:
+                if client in self.holders[owner]:
+                    self._end(client, entry.upto)
+                self.claim(owner, client, claim_ms)
+            elif entry.claimant == owner:
+                entry.due = self.clock + claim_ms
+            if entry.claimant == owner:
+                answer[4:] = [entry.token.encode(), entry.reason.encode()]
         return "OK", list(answers)
 
-    def _claim_own(self, owner: str, client: bytes, reg: Registration, claim_ms: int) -> list[object]:
-        """Claim what is due at once for the node that disconnects it; token and reason, empty if it cannot."""
-        entry = self.releases.get(client)
-        if entry is None or reg.generation > entry.upto or (entry.claimed and entry.claimant != owner):
-            return [b"", b""]
-        if not entry.claimed:
-            if client in self.holders[owner]:
-                self._end(client, entry.upto)
-            self.claim(owner, client, claim_ms)
-        entry.due = self.clock + claim_ms
-        return [entry.token.encode(), entry.reason.encode()]
-
-    def _disconnect(self, client: bytes, reg: Registration) -> None:
+    def _disconnect(self, client: bytes, reg: Registration) -> int:
+        """Return when its release is due: the registration keeps its own time beside the period's."""
         if reg.state in {"live", "yielded"}:
-            reg.due = self.clock + reg.ttl
+            due = reg.due = self.clock + reg.ttl
             if self.roster_of(client):
-                reg.due = max(reg.due, self.cap)
-            reg.state = "deferred" if reg.due > self.clock else "leaving"
-            self.enqueue(client, reg.generation, "disconnect", reg.due)
+                due = max(due, self.cap)
+            reg.state = "deferred" if due > self.clock else "leaving"
+            self.enqueue(client, reg.generation, "disconnect", due)
+            return due
         elif reg.state == "revoked":
             reg.state, reg.due = "leaving", self.clock
             self.enqueue(client, reg.generation, "revoked", self.clock)
+        return reg.due
 
     def _client_revoke(self, owner: str, args: Words, _: Reply) -> Answer:
-        client, first = args[0], int(args[1])
-        done, who = self.lives[owner].revoked
-        if first and who == client and done >= first:
+        first, client = int(args[0]), args[1]
+        if first and self.lives[owner].revoked == first:
             self.was_done = True
             return "REVOKED", [b"", 0]
         reg, right = self.clients.get(client), self.right(client)
@@ -265,7 +265,7 @@ class Registrations(Period):
             return ("REVOKED", [b"", 0]) if client in self.releases else ("UNKNOWN", [])
         if reg is not None and reg.state == "leaving" and not right:
             return "REVOKED", [reg.owner.encode(), reg.generation]
-        self.lives[owner].revoked = self.serial, client
+        self.lives[owner].revoked = first or self.serial
         self._end(client, None)
         home, upto = "", right
         if reg is not None:
@@ -287,7 +287,7 @@ class Registrations(Period):
             answers.append(b"UNKNOWN" if reg is None else b"TOUCHED" if reg.owner == owner else b"MOVED")
         return "OK", answers
 
-    # -- reclaims -----------------------------------------------------------------------------------------------------
+    # -- reclaims ---------------------------------------------------------------------------------------------------------------
 
     def may_reclaim(self, client: bytes, owner: str, *, admission: bool) -> str:
         """Return why a client may not reclaim here now; empty: it may."""
@@ -322,7 +322,7 @@ class Registrations(Period):
             self.advance()
         return "OK", [len(self.expected()) if self.active else 0, *words]
 
-    # -- releases -----------------------------------------------------------------------------------------------------
+    # -- releases ---------------------------------------------------------------------------------------------------------------
 
     def _release_claim(self, owner: str, args: Words, _: Reply) -> Answer:
         limit, claim_ms, prefer = (int(figure) for figure in args)

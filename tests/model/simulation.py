@@ -20,7 +20,9 @@ from coordinator.protocol.call import OPERATOR, Head, nothing
 from coordinator.protocol.keys import Keys
 from coordinator.protocol.nodes import initialize
 from coordinator.settings import CLOCK_STEP_MAX_SECONDS
-from coordinator.wire.blocking import Channel, Connector, events_of
+from coordinator.wire.blocking import Channel
+from coordinator.wire.commands import events_of
+from coordinator.wire.connector import Connector
 from tests.model.snapshot import copy, put_back
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ numbers stand in the messages); at the end everything that was owed must have be
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,7 +81,7 @@ class Scope(RuleBasedStateMachine):
     # -- life and death -----------------------------------------------------------------------------------------------
 
     @initialize(
-        held=st.sampled_from([3, 3, 2, 1, 0]),
+        held=st.sampled_from([3, 2, 1, 0]),
         nodes=st.lists(st.tuples(rates, figures), min_size=2, max_size=3),
         loses=seldom,
     )
@@ -96,23 +95,11 @@ class Scope(RuleBasedStateMachine):
             self.lock_through(self.sim.processes[0], client, file)
             need(len(self.table.of(client)) == 1, "a first lock was not granted")
 
-    def staff(self, number: int) -> None:
-        """See to it that most nodes are up, one of them paused at the most, and that somebody has a lock."""
-        for name in NAMES:
-            alive = [process for process in self.sim.processes if process.alive and not process.is_over]
-            if name not in {process.name for process in alive} and len(alive) < 3:
-                self.s.join(name, RATES[number % 4], FIGURES[number % 3], dead=False)
-        self.sim.settle()
-        if self.acting() and not self.model.active and not any(self.model.holders[o] for o in self.model.members):
-            self.lock_through(self.node(number), CLIENTS[number % 4], FILES[number % 2])
-
     def lock_through(self, node: Process, client: bytes, file: str) -> None:
         """Let a client connect and lock, with nothing in between."""
-        if node in self.acting():
-            self.s.register(node, [client])
-            self.sim.settle()
-        if node in self.acting():
-            self.s.lock(node, client)
+        for step in (lambda: self.s.register(node, [client]), lambda: self.s.lock(node, client)):
+            if node in self.acting():
+                step()
             self.sim.settle()
         self.insert_all(node, file)
 
@@ -255,7 +242,7 @@ class Scope(RuleBasedStateMachine):
         """Let a client reconnect and lock, with nothing in between."""
         self.lock_through(self.node(number), client, file)
 
-    @precondition(lambda self: self.acting())
+    @precondition(lambda self: len(self.acting()) > 1)
     @rule(
         number=pick,
         seconds=st.sampled_from([10.0, 12.0, 9.0, 3.0, 0.0]),
@@ -264,9 +251,8 @@ class Scope(RuleBasedStateMachine):
     )
     def lose_holders(self, number: int, seconds: float, back: int, what: str) -> None:
         """Harm a node that serves a lock, and let some time pass; perhaps some of its clients come back then."""
-        self.staff(number)
         serving = [p for p in self.acting() if self.model.holders[p.owner]]
-        if serving and len(self.acting()) > 1:
+        if serving:
             self.harm(self.s.one(serving, number), what)
             self.sim.run_on(seconds)
         if back and self.model.expected() and self.acting():
@@ -321,9 +307,6 @@ class Scope(RuleBasedStateMachine):
     @rule(number=pick, client=clients, file=files, steps=st.sampled_from([0, 2, 4]))
     def be_overtaken(self, number: int, client: bytes, file: str, steps: int) -> None:
         """Let a grant wait for its confirm while a period comes and goes, or its client is asked for, or leaves."""
-        self.staff(number)
-        if not self.acting():
-            return
         node = self.node(number)
         self.s.register(node, [client])
         self.sim.settle()
@@ -369,7 +352,6 @@ class Scope(RuleBasedStateMachine):
         self, number: int, client: bytes, steps: int, ttl: int, home: str, asker: str, later: float
     ) -> None:
         """Let a client with locks move from its live home to another node; either is harmed in the middle."""
-        self.staff(number)
         held = sorted(c for p in self.acting() for c in self.model.holders[p.owner])
         chosen = self.s.one(held, number) if held and number % 4 else client
         old = self.s.home(chosen)
@@ -389,11 +371,8 @@ class Scope(RuleBasedStateMachine):
         number=pick, client=clients, ttl=st.sampled_from([0, 5, 20]), leaves=st.booleans(),
         gap=st.sampled_from([0.0, 3.0, 9.0, 40.0]), later=st.sampled_from([0.0, 4.0, 9.0, 30.0]),
     )  # fmt: skip
-    def vanish(  # noqa: PLR0913  (what is drawn)
-        self, number: int, client: bytes, ttl: int, gap: float, later: float, *, leaves: bool
-    ) -> None:
+    def vanish(self, number: int, client: bytes, ttl: int, gap: float, later: float, *, leaves: bool) -> None:
         """Let a client's node die, the client connect elsewhere and disconnect again; it comes back in time or late."""
-        self.staff(number)
         home = self.s.home(client)
         if home in self.acting():
             self.harm(home, "pause" if number % 2 else "crash")
@@ -408,13 +387,10 @@ class Scope(RuleBasedStateMachine):
                 self.s.unregister(node, [client])
             self.sim.settle()
 
-    @precondition(lambda self: len(self.acting()) > 1)
+    @precondition(lambda self: len(self.acting()) > 2)
     @rule(number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]))
     def lose_two(self, number: int, client: bytes, file: str, complete: str) -> None:
         """Lose two owners that a client came through into one period; it completes between the two losses, or not."""
-        self.staff(number)
-        if len(self.acting()) < 3:
-            return
         first, second, third = (self.node(number + i) for i in range(3))
         self.lock_through(first, client, file)
         if first not in self.acting():

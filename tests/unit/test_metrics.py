@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import prometheus_client
@@ -15,11 +14,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator import GraceState, InvalidArgument, LockMetrics, Reason, Settings, __version__
+from coordinator import InvalidArgument, LockMetrics, Reason, Settings, __version__
 from coordinator.metrics.families import SHARES_MAX
 from coordinator.metrics.node import OTHER, NodeMetrics
-from coordinator.node.lease import NOTHING, Lease, State
+from coordinator.node.lease import Lease
 from coordinator.protocol import script
+from coordinator.protocol.call import NOTHING, View
+from tests.unit.lease_cases import reply, view
 
 BLOCKING = (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60)
 HOLD = (0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
@@ -55,6 +56,8 @@ FAMILIES: dict[str, tuple[str, set[str], tuple[float, ...]]] = {
     "dittofs_coordinator_failover_seconds": ("histogram", {*HERE, "phase"}, FAILOVER),
     "dittofs_coordinator_releases_total": ("counter", {*HERE, "reason", "outcome"}, ()),
     "dittofs_coordinator_refused_total": ("counter", {*HERE, "reason"}, ()),
+    "dittofs_coordinator_stale_grants_total": ("counter", HERE, ()),
+    "dittofs_coordinator_yields_total": ("counter", HERE, ()),
     "dittofs_coordinator_data_loss_total": ("counter", HERE, ()),
 }
 ADAPTERS = Settings().adapters
@@ -76,8 +79,8 @@ REASONS = {
     "dittofs_coordinator_releases": {"disconnect", "revoked", "rebooted", "forfeited", "orphaned"},
     "dittofs_coordinator_refused": {reason.value for reason in Reason},
 }
-ACTIVE = replace(NOTHING, state=GraceState.ACTIVE, epoch=1, dataset="d", revision=1, clock_ms=1000)
-IN_FORCE = replace(ACTIVE, in_force=True, reclaim_until_ms=91_000)
+CLOCK = 1000
+IN_FORCE = view(1, 1, "active", in_force=True, until=91_000)
 VALID: dict[str, Any] = {
     "share": "/export",
     "type": "shared",
@@ -109,14 +112,14 @@ LOCK_METHODS, NODE_METHODS = methods(LockMetrics), methods(NodeMetrics)
 class Node:
     """What a coordinator has that a scrape reads; its time stands still until a test moves it."""
 
-    def __init__(self, metrics: LockMetrics, scope: str = "default", state: State = NOTHING) -> None:
+    def __init__(self, metrics: LockMetrics, scope: str = "default", state: View = NOTHING) -> None:
         """Join at 50 s of node time."""
         self.time, self.counts = 50.0, {"nfs": 1}
         self.lease = Lease(Settings())
         self.metrics = metrics.bind(
             "n1", scope, ADAPTERS, lease=self.lease, clients=lambda: self.counts, now=lambda: self.time
         )
-        self.lease.joined("n1:1", state, self.time, self.time, fresh=True)
+        self.lease.joined("n1:1", reply(state, clock=CLOCK), self.time, self.time, fresh=True)
 
 
 def feed(target: object, name: str) -> None:
@@ -438,7 +441,7 @@ def test_two_scopes_of_one_process_share_the_metrics() -> None:
     assert shown() == [0, 0, None]
     Node(metrics, "quiet")
     assert shown() == [0, 0, 1]
-    short = Node(metrics, "short", replace(IN_FORCE, reclaim_until_ms=31_000))
+    short = Node(metrics, "short", view(1, 1, "active", in_force=True, until=31_000))
     assert shown() == [1, 30, 2]
     long = Node(metrics, "long", IN_FORCE)
     long.counts = {"nfs": 5, "smb": 1}
@@ -447,10 +450,10 @@ def test_two_scopes_of_one_process_share_the_metrics() -> None:
     for scope, epoch in (("quiet", 0), ("short", 1), ("long", 1)):
         assert registry.get_sample_value("dittofs_coordinator_epoch", own | {"scope": scope}) == epoch
         assert registry.get_sample_value("dittofs_coordinator_in_force", own | {"scope": scope}) == epoch
-    long.lease.invalidate(Reason.CLOSED)
+    long.lease.end(Reason.CLOSED)
     assert shown() == [1, 30, 2]
     assert registry.get_sample_value("dittofs_coordinator_in_force", own | {"scope": "long"}) == 0
-    short.lease.invalidate(Reason.CLOSED)
+    short.lease.end(Reason.CLOSED)
     assert shown() == [0, 0, 1]
     assert registry.get_sample_value("dittofs_coordinator_up", own | {"scope": "short"}) == 0
     assert registry.get_sample_value("dittofs_coordinator_up", own | {"scope": "quiet"}) == 1
@@ -463,7 +466,7 @@ def test_a_new_coordinator_takes_the_place_of_a_closed_one() -> None:
     own = {"node": "n1", "scope": "default"}
     old = Node(metrics)
     old.metrics.data_lost()
-    old.lease.invalidate(Reason.CLOSED)
+    old.lease.end(Reason.CLOSED)
     assert registry.get_sample_value("dittofs_coordinator_up", own) == 0
     Node(metrics).metrics.data_lost()
     assert registry.get_sample_value("dittofs_coordinator_up", own) == 1

@@ -31,7 +31,6 @@ def test_the_defaults_are_the_designs() -> None:
         "max_connections": 10_000,
         "max_connections_per_adapter": {},
         "adapters": ("nfs", "smb", "nlm", "nsm"),
-        "stale_check_seconds": 30.0,
         "namespace": "dittofs",
     }
 
@@ -63,6 +62,10 @@ def test_no_duration_takes_what_is_no_duration(name: str, value: Any) -> None:
             {"op_timeout_seconds": 1.01, "validity_seconds": 8.0, "lease_seconds": 9.0},
             "op_timeout_seconds=1.01 must be at most half",
         ),
+        ({"claim_seconds": 1.0}, "claim_seconds=1.0 must be at least (2.0 + heartbeat_seconds=1.0) / 0.85"),
+        ({"claim_seconds": 3.529}, "claim_seconds=3.529"),
+        ({"claim_seconds": 2.4, "heartbeat_seconds": 0.1}, "claim_seconds=2.4"),
+        ({"claim_seconds": 4.117, "heartbeat_seconds": 1.5}, "claim_seconds=4.117"),
         ({"retention_seconds": 0.5}, "retention_seconds=0.5"),
         ({"max_connections": 0}, "max_connections=0"),
         ({"max_connections": -1}, "max_connections=-1"),
@@ -86,7 +89,9 @@ def test_each_rule_is_checked(given: dict[str, Any], named: str) -> None:
     """A value that breaks one rule is refused by an error that names the field and the value."""
     with pytest.raises(SettingsError) as caught:
         make(**given)
-    assert str(caught.value).startswith(f"{named} ")
+    message = str(caught.value)
+    assert message.startswith(named)
+    assert message[len(named)] in " ,"
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a:b", "a{b}", "a*", "a\n", "\xe9", "x" * 65, 5, None, b"raw"], ids=repr)
@@ -108,6 +113,9 @@ def test_a_namespace_is_a_word(value: Any) -> None:
         {"op_timeout_seconds": 0.5, "heartbeat_seconds": 0.5, "validity_seconds": 2.0},
         {"barrier_margin_seconds": 2.001},
         {"validity_seconds": 5.999},
+        {"claim_seconds": 3.53},
+        {"claim_seconds": 2.48, "heartbeat_seconds": 0.1},
+        {"claim_seconds": 4.12, "heartbeat_seconds": 1.5},
         {"retention_seconds": 1.0},
         {"max_connections": 1},
         {"max_connections_per_adapter": {"nfs": 1, "nsm": 2}},
