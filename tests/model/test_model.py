@@ -487,7 +487,7 @@ class Scope(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let everything come to its end: grace ends by its cap, what is owed is released, nothing stays."""
         try:
-            if self.sim.processes:
+            if self.sim.processes and sys.exc_info()[0] is None:  # else a rule has failed, which is to be told
                 self._wind_up()
         finally:
             self.s.close()
