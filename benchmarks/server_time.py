@@ -77,7 +77,7 @@ class Blocks:
     """Runs a step, its yardstick and an empty script in turns."""
 
     def __init__(self, scope: Scope, calls: int) -> None:
-        """A block is so many calls."""
+        """Time blocks of so many calls."""
         self.redis, self.calls = scope.redis, calls
         self.meta = Keys(scope.settings.namespace, YARDSTICK).meta
 
@@ -106,7 +106,7 @@ class Blocks:
         return float(stats["cmdstat_evalsha"]["usec"]) / len(block)
 
 
-def _connected(scope: Scope, ids: list[bytes]) -> Iterator[Step]:
+def _connected(scope: Scope, _: list[bytes]) -> Iterator[Step]:
     """Clients come, lock, are seen, hold nothing any more, and go."""
     node, generations = Node(scope, "node-1"), dict[bytes, int]()
 
@@ -131,7 +131,7 @@ def _connected(scope: Scope, ids: list[bytes]) -> Iterator[Step]:
 
 
 def _reclaiming(scope: Scope, ids: list[bytes]) -> Iterator[Step]:
-    """A node died; its clients are registered at another one and complete."""
+    """Register the clients of a node that died at another one, and complete them."""
     home, node = Node(scope, "node-1"), Node(scope, "node-2")
     home.register_holders([*ids, b"one that does not come back"])
     home.die()

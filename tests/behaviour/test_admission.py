@@ -39,7 +39,7 @@ def refused(node: Player, client: str, error: type[CoordinatorError], reason: st
 
 
 def test_07_in_normal_state(world: World) -> None:
-    """There is nothing to reclaim in: NO_GRACE, before any period and after one; a holder hears that it has its locks."""
+    """There is nothing to reclaim in: NO_GRACE, before any period and after one; a holder has its locks."""
     n1 = world.node("n1")
     n1.register("a")
     n1.lock("a")
