@@ -63,3 +63,8 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
     ]
     assert sorted(call.script.name for call in calls) == list(script.names()), "a script is missing here"
     return calls
+
+
+def members_calls(player: Player, client: str, victim: str) -> list[Call[Any]]:
+    """Return those of them that only a member asks for."""
+    return [call for call in every_call(player, client, victim) if call.script.name not in OF_NO_MEMBER]

@@ -114,7 +114,10 @@ class Servers:
     def check(self, script: str) -> None:
         """Check what must hold at every moment, whatever was predicted."""
         for lock in self.table.locks:
-            need(not lock.rightful or self.model.right(lock.client) >= lock.needs, f"8: {script} took the right to {lock}")
+            need(
+                not lock.rightful or self.model.right(lock.client) >= lock.needs,
+                f"8: {script} took the right to {lock}",
+            )
         if self.may_be_unnoticed:
             return
         model = self.model
@@ -123,7 +126,9 @@ class Servers:
                 continue
             view, now = process.node.lease.snapshot, process.now()
             if model.active and model.in_force:
-                need(now >= view.new_until, f"1: {process.owner} grants new locks while epoch {model.epoch} is in force")
+                need(
+                    now >= view.new_until, f"1: {process.owner} grants new locks while epoch {model.epoch} is in force"
+                )
             if now < view.valid_until and view.reclaims:
                 same = model.active and view.epoch == model.epoch
                 need(same, f"1: {process.owner} lets reclaim in epoch {view.epoch}, which is over")
