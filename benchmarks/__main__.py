@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import async_face, barrier, batches, client_cpu, deadlines, failover, hot_path, scripts
+from benchmarks import async_face, barrier, client_cpu, deadlines, failover, hot_path, server_time
 
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
@@ -22,8 +22,7 @@ BENCHMARKS = {
     "hot_path": hot_path.measure,
     "client_cpu": client_cpu.measure,
     "async_face": async_face.measure,
-    "scripts": scripts.measure,
-    "batches": batches.measure,
+    "server_time": server_time.measure,
     "deadlines": deadlines.measure,
     "barrier": barrier.measure,
     "failover": failover.measure,

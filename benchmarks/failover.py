@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from benchmarks.figure import Figure
-from coordinator import Coordinator, Settings, clock
+from coordinator import Coordinator, Settings, clock, initialize
 from coordinator.embedded import Server
 from coordinator.protocol import script
 from coordinator.wire.blocking import Channel
@@ -45,9 +45,9 @@ def measure() -> Iterator[Figure]:
         client = from_url(server.url)
         stack.callback(client.close)
         settings = Settings(max_connections=HOLDERS)
+        initialize(client)
         dies, *others = (
-            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings, bootstrap=True))
-            for i in range(3)
+            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings)) for i in range(3)
         )
         ids = [f"client-{i}" for i in range(HOLDERS)]
         register_holders(dies._node, dies._run, [client.encode() for client in ids])

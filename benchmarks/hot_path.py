@@ -80,7 +80,7 @@ def _allocated(node: Coordinator) -> int:
 def _waits(node: Coordinator) -> int:
     """Return how many of the node's locks stop a check while another thread holds them."""
     inner, stopped = node._node, 0
-    for mutex in (inner.lease._mutex, inner.memory._mutex, inner._mutex):
+    for mutex in (inner.lease._mutex, inner.registry._mutex, inner._mutex):
         checker = threading.Thread(target=node.grace.check, args=(Operation.NEW,), daemon=True)
         with mutex:
             checker.start()
