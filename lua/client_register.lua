@@ -15,7 +15,7 @@
 -- Status   DATA_LOST | FENCED | LATE | MOVED | ADAPTER | PRINCIPAL | RELEASING | HELD | LIMIT | REGISTERED | OK
 -- Retry    safe: a repeat gives another generation, and is MOVED if the client has connected elsewhere since
 -- Durable  no
--- Cost     O(clients x lost owners)
+-- Cost     O(clients x lost owners); of a client whose record has expired O(members)
 --- @include begin
 --- @include now
 --- @include commit
@@ -93,6 +93,13 @@ local function reboot(client, reg)
   rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'rebooted', at = scope.clock }
 end
 
+-- A release without a record: its record has expired. The right that it frees must not live on beside a new one.
+local function end_expired(client)
+  if not release.get_all({ client })[1] then return end
+  local owner_of = rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))
+  if owner_of[client] then redis.call('HDEL', prefix .. 'holders:' .. owner_of[client], client) end
+end
+
 local function register(client, adapter, limit, addr, ttl, verifier, principal, was_taken)
   local reg = registration(client)
   local since, holder = int(scope.clock), 0
@@ -111,6 +118,7 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
     end
     taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
     redis.call('SADD', prefix .. 'clients:' .. scope.owner, client)
+    end_expired(client)
   end
   generation = generation + 1
   local record = prefix .. 'client:' .. client
