@@ -5,7 +5,8 @@
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
--- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim or empty
+-- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim, both
+--          empty if nothing was claimed
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
@@ -18,7 +19,6 @@
 --- @include view
 --- @include rights
 --- @include release
---- @include view
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST, GROUP = 4, 2
 

@@ -256,8 +256,8 @@ class Life:
         now = self.now()
         self.metrics.round_trip(call.script.name, now - call.head.sent, None)
         renewed = call.result(reply)
-        self.told = max(self.told, acked)
         self.lease.renewed(call.head, reply, now, extended=renewed.extended)
+        self.told = max(self.told, acked)  # last: whoever reads it finds what the answer said
         self.last_renewal = renewed
         self.take_due(renewed.next_due_ms, mark)
         self.wanted.update(renewed.wanted)

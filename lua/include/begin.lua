@@ -16,8 +16,8 @@ local function begin()
   local owner, serial, floor, writes, told = string.match(ARGV[1], '^(%S+) (%d+) (%d+) (%d+) (.*)$')
   local meta = redis.call('HMGET', KEYS[1], 'view', 'clock', 'raw', 'generation')
   local scope = {
-    owner = owner, serial = serial, view = meta[1] or '', told = told, clock = tonumber(meta[2] or 0), raw = meta[3] or 0,
-    generation = meta[4] or 0, writes = 0, timed = false,
+    owner = owner, serial = serial, told = told, writes = 0, timed = false,
+    view = meta[1] or '', clock = tonumber(meta[2] or 0), raw = meta[3] or 0, generation = meta[4] or 0,
     active = meta[1] and string.find(meta[1], ' active ', 1, true) ~= nil,
   }
   -- Dataset and canary before the fence: a node must not take lost data for an eviction.

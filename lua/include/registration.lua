@@ -1,17 +1,18 @@
 -- registration: the record of a client, or nil. What is absent is live, 0 or empty.
--- FIELD owner       through which incarnation it is registered: its home, while that is a member
--- FIELD generation  serial number of this registration
--- FIELD adapter     whose place it occupies
--- FIELD state       live; yielded (its home has closed it for a node that asked); deferred (its disconnect waits);
---                   revoked (its right has ended, its home has not closed it yet); leaving (its release is due or runs)
--- FIELD due         when the disconnect of a deferred or leaving client is due
--- FIELD ttl         ms that a disconnect waits
--- FIELD addr        remote address, for people
--- FIELD since       when it was first registered
--- FIELD seen        when it was last seen
--- FIELD verifier    changes when the client reboots
--- FIELD principal   who it is; another one is refused
--- FIELD admitted    the epoch in which it was last admitted to reclaim
+-- FIELD client owner       through which incarnation it is registered: its home, while that is a member
+-- FIELD client generation  serial number of this registration
+-- FIELD client adapter     whose place it occupies
+-- FIELD client state       live; yielded (its home has closed it for a node that asked); deferred (its disconnect
+--                          waits); revoked (its right has ended, its home has not closed it yet); leaving (its release
+--                          is due or runs)
+-- FIELD client due         when the disconnect of a deferred or leaving client is due
+-- FIELD client ttl         ms that a disconnect waits
+-- FIELD client addr        remote address, for people
+-- FIELD client since       when it was first registered
+-- FIELD client seen        when it was last seen
+-- FIELD client verifier    changes when the client reboots
+-- FIELD client principal   who it is; another one is refused
+-- FIELD client admitted    the epoch in which it was last admitted to reclaim
 --- @include scope
 local function registration(client)
   local r = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'adapter', 'state', 'due', 'ttl',

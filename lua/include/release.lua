@@ -41,7 +41,7 @@ function release.enqueue_all(items)
       end
     elseif not (old and reason == 'disconnect' and old.reason ~= 'disconnect') then
       if old and (old.reason == 'disconnect') == (reason == 'disconnect') then -- two of a kind: what both ask for
-        if upto <= old.upto then upto, reason = old.upto, old.reason end -- it frees nothing more: the first reason stays
+        if upto <= old.upto then upto, reason = old.upto, old.reason end -- it frees no more
         at = math.min(at, tonumber(redis.call('ZSCORE', prefix .. 'due', client)))
       end
       due[#due + 1], due[#due + 2] = int(at), client

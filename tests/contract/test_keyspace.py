@@ -9,12 +9,12 @@ import pytest
 
 from coordinator.protocol import script
 from coordinator.protocol.keys import DELETED_BY, PERMANENT
-from tools.keyspace import fields, keys, page, removed_in, touched
+from tools.keyspace import fields, fields_named, keys, page, removed_in, touched
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDED = {"lost", "open", "orphans"}
-"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open` has a
-roster per node."""
+"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open`
+has a roster per node."""
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -31,26 +31,32 @@ def test_every_key_is_described_once_and_its_end_is_known() -> None:
 
 @pytest.mark.parametrize("name", script.names())
 def test_a_header_names_the_keys_that_its_script_touches(name: str) -> None:
-    """All of them, those of its includes too, and no other."""
-    assert sorted(script.load(name).uses) == sorted(touched(name))
+    """All of them by their patterns, those of its includes too, and no other; each once."""
+    patterns = {key: pattern for key, _, pattern, _ in keys()}
+    assert sorted(script.load(name).uses) == sorted(patterns[key] for key in touched(name))
 
 
-def test_a_registration_has_the_fields_that_are_listed() -> None:
-    """The list in registration.lua is what the scripts read and write; at most 13."""
-    lua = "\n".join(path.read_text() for path in script.lua_directory().rglob("*.lua"))
-    code = re.sub(r"--.*", "", lua)
-    read = re.search(r"HMGET', prefix .. 'client:' .. client, ((?:'\w+',?\s*){5,})", code)
-    assert read is not None
-    names = [name for name, _ in fields()]
-    assert re.findall(r"'(\w+)'", read[1]) == names
+@pytest.mark.parametrize("key", ["meta", "grace", "node", "client"])
+def test_a_hash_has_the_fields_that_are_listed(key: str) -> None:
+    """The fields that the scripts name are those of the list, each once; none is computed."""
+    names = [name for name, _ in fields(key)]
+    assert fields_named(key) == set(names)
+    assert len(names) == len(set(names))
+
+
+def test_every_list_of_fields_is_of_a_hash_that_has_such() -> None:
+    """Other hashes have clients for fields."""
+    assert {key for key, kind, *_ in keys() if kind == "hash" and fields(key)} == {"meta", "grace", "node", "client"}
+
+
+def test_a_registration_is_read_in_the_order_of_its_list() -> None:
+    """What registration.lua asks Redis for is its list of fields; at most 13."""
+    names = [name for name, _ in fields("client")]
     assert len(names) <= 13
-    for written in re.findall(r"'HSET', record, ('owner'.*?)\)\n", code, re.DOTALL):
-        assert set(re.findall(r"'(owner|generation|adapter|[a-z]{3,})'", written)) <= {
-            *names,
-            "live",
-            "yielded",
-            "leaving",
-        }
+    code = (script.lua_directory() / "include" / "registration.lua").read_text(encoding="utf-8")
+    read = re.search(r"'client:' \.\. client, (.*?)\)\n", code, re.DOTALL)
+    assert read is not None
+    assert re.findall(r"'(\w+)'", read[1]) == names
 
 
 def test_what_takes_each_key_away_is_what_the_code_does() -> None:

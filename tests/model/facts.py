@@ -61,14 +61,14 @@ class Pending:
     upto: int
     reason: str
     due: int
-    token: str = "-"
+    token: str = "-"  # noqa: S105
     claimant: str = "-"
     more: tuple[int, str] | None = None
 
     @property
     def claimed(self) -> bool:
         """Tell whether a node works on it, or did."""
-        return self.token != "-"
+        return self.token != "-"  # noqa: S105
 
     @property
     def line(self) -> str:
@@ -120,7 +120,7 @@ class Facts:
     clients: dict[bytes, Registration] = field(default_factory=dict)
     releases: dict[bytes, Pending] = field(default_factory=dict)
 
-    # -- questions ----------------------------------------------------------------------------------------------------
+    # -- questions ------------------------------------------------------------------------------------------------
 
     @property
     def view(self) -> str:
@@ -164,7 +164,7 @@ class Facts:
             return 0
         return self.members[reg.owner] + self.lives[reg.owner].margin_ms + 1
 
-    # -- the release queue ---------------------------------------------------------------------------------------------
+    # -- the release queue ----------------------------------------------------------------------------------------
 
     def enqueue(self, client: bytes, upto: int, reason: str, at: int) -> None:
         """Note that a client's locks are to be freed. At most one entry; work is never taken from a claimant."""

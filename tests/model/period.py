@@ -1,4 +1,4 @@
-"""The reference model of nodes and periods: joins, leases, losses, starts, advance. Read from protocol.md, 5, 6 and 8."""
+"""The reference model of nodes and periods: joins, leases, losses, starts, advance (protocol.md, 5, 6 and 8)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Period(Facts):
     """Told that a client's right is over: up to a generation, or (None) altogether."""
     on_forfeit: Callable[[bytes, int], None] = lambda *_: None
 
-    # -- transitions ---------------------------------------------------------------------------------------------------
+    # -- transitions ----------------------------------------------------------------------------------------------
 
     def transition(self, kind: str) -> None:
         """Count one up."""
@@ -121,7 +121,7 @@ class Period(Facts):
         self.counters["generation"] = before + count
         return before
 
-    # -- owners and rosters ----------------------------------------------------------------------------------------------
+    # -- owners and rosters ---------------------------------------------------------------------------------------
 
     def lose_later(self, owner: str) -> int:
         """Return ms until a member may be lost; 0: now."""
@@ -144,7 +144,7 @@ class Period(Facts):
             (self.lost if self.active else self.orphans).add(owner)
 
     def close_roster(self, roster: str) -> None:
-        """A restored roster is complete, or its node is gone."""
+        """Close a restored roster: it is complete, or its node is gone."""
         if roster in self.open:
             self.open.discard(roster)
             if not any(":restored:" in name for name in self.open):
@@ -156,16 +156,16 @@ class Period(Facts):
         self.rosters.pop(roster, None)
 
     def forget_open(self) -> None:
-        """The period is over, whatever was still being read."""
+        """End what was still being read: the period is over."""
         for roster in self.open - self.lost:
             self.rosters.pop(roster, None)
         self.open, self.ended = set(), set()
 
     def lapse(self, owner: str) -> None:
-        """A member's lease is over now."""
+        """End a member's lease now."""
         self.members[owner] = self.clock - self.lives[owner].margin_ms - 1
 
-    # -- scripts of nodes --------------------------------------------------------------------------------------------------
+    # -- scripts of nodes -----------------------------------------------------------------------------------------
 
     def _node_join(self, _: str, args: Words, reply: Reply) -> Answer:
         name, boot, fresh = (word.decode() for word in args[:3])
@@ -224,7 +224,7 @@ class Period(Facts):
         self.advance()
         return "LEFT", [0 if later else 1]
 
-    def _node_evict(self, owner: str, args: Words, _: Reply) -> Answer:
+    def _node_evict(self, _owner: str, args: Words, _: Reply) -> Answer:
         victim = args[0].decode()
         if victim not in self.members:
             return "UNKNOWN", []
@@ -237,7 +237,7 @@ class Period(Facts):
         self.advance()
         return "EVICTED", []
 
-    # -- scripts of the period -----------------------------------------------------------------------------------------------
+    # -- scripts of the period ------------------------------------------------------------------------------------
 
     def _grace_advance(self, owner: str, args: Words, _: Reply) -> Answer:
         self.ack(owner, int(args[0]))
@@ -309,7 +309,7 @@ class Period(Facts):
         need(roster in self.rosters, "a roster without its start")
         return b"FORFEITED" if client in self.ended or client in self.releases or undrained else b"ADDED"
 
-    # -- lost data -------------------------------------------------------------------------------------------------------------
+    # -- lost data ------------------------------------------------------------------------------------------------
 
     def lost_data(self, owner: str, told: str, args: Words) -> Answer:
         """Everybody's life ends, once per loss; counters go above all that is remembered."""

@@ -31,13 +31,13 @@ class Registrations(Period):
     """Told that a client has its locks back, up to this generation of its right on a roster."""
 
     def _end(self, client: bytes, upto: int | None) -> None:
-        """A right ends, wherever it is."""
+        """End a right, wherever it is."""
         owner = self.home_of_right(client) or self.roster_of(client)
         if owner:
             del self.holders[owner][client]
         self.on_end(client, upto)
 
-    # -- register, cancel, yield ---------------------------------------------------------------------------------------------
+    # -- register, cancel, yield ----------------------------------------------------------------------------------
 
     def _is_free(self, client: bytes, reg: Registration, owner: str, asked: dict[str, dict[bytes, str]]) -> bool:
         """Tell whether a client may be taken at once; note in `asked` what its home is to close."""
@@ -114,7 +114,7 @@ class Registrations(Period):
             self.advance()
         return "OK", answers
 
-    def _refuse(  # noqa: PLR0911, PLR0913, PLR0917  (one per status, from all that decides)
+    def _refuse(  # noqa: PLR0913, PLR0917  (one per status, from all that decides)
         self, client: bytes, reg: Registration | None, owner: str, adapter: str, limit: int, principal: bytes,
         gone: bool, asked: dict[str, dict[bytes, str]],  # noqa: FBT001
     ) -> list[object] | None:  # fmt: skip
@@ -179,7 +179,7 @@ class Registrations(Period):
             self.kinds.append("due")
         return "OK", answers
 
-    # -- hold, drop, unregister, revoke, touch --------------------------------------------------------------------------------
+    # -- hold, drop, unregister, revoke, touch --------------------------------------------------------------------
 
     def _client_hold(self, owner: str, args: Words, _: Reply) -> Answer:
         answers: list[object] = []
@@ -209,7 +209,7 @@ class Registrations(Period):
                 self.on_end(client, None)
         return "OK", answers
 
-    def _client_unregister(self, owner: str, args: Words, _: Reply) -> Answer:
+    def _client_unregister(self, owner: str, args: Words, _: Reply) -> Answer:  # noqa: C901  (as the script)
         claim_ms = int(args[0])
         answers: list[list[object]] = []
         over: list[tuple[bytes, Registration, list[object]]] = []
@@ -249,7 +249,7 @@ class Registrations(Period):
             reg.state = "deferred" if due > self.clock else "leaving"
             self.enqueue(client, reg.generation, "disconnect", due)
             return due
-        elif reg.state == "revoked":
+        if reg.state == "revoked":
             reg.state, reg.due = "leaving", self.clock
             self.enqueue(client, reg.generation, "revoked", self.clock)
         return reg.due
@@ -287,7 +287,7 @@ class Registrations(Period):
             answers.append(b"UNKNOWN" if reg is None else b"TOUCHED" if reg.owner == owner else b"MOVED")
         return "OK", answers
 
-    # -- reclaims ---------------------------------------------------------------------------------------------------------------
+    # -- reclaims -------------------------------------------------------------------------------------------------
 
     def may_reclaim(self, client: bytes, owner: str, *, admission: bool) -> str:
         """Return why a client may not reclaim here now; empty: it may."""
@@ -322,7 +322,7 @@ class Registrations(Period):
             self.advance()
         return "OK", [len(self.expected()) if self.active else 0, *words]
 
-    # -- releases ---------------------------------------------------------------------------------------------------------------
+    # -- releases -------------------------------------------------------------------------------------------------
 
     def _release_claim(self, owner: str, args: Words, _: Reply) -> Answer:
         limit, claim_ms, prefer = (int(figure) for figure in args)

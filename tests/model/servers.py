@@ -87,7 +87,7 @@ class Servers:
         self.redis.close()
         self.product.close()
 
-    # -- observing ----------------------------------------------------------------------------------------------------
+    # -- observing ------------------------------------------------------------------------------------------------
 
     def executed(self, call: Call[Any], reply: Reply, process: Process) -> None:
         """Compare Redis with the model after every script."""
@@ -114,7 +114,10 @@ class Servers:
     def check(self, script: str) -> None:
         """Check what must hold at every moment, whatever was predicted."""
         for lock in self.table.locks:
-            need(not lock.rightful or self.model.right(lock.client) >= lock.needs, f"8: {script} took the right to {lock}")
+            need(
+                not lock.rightful or self.model.right(lock.client) >= lock.needs,
+                f"8: {script} took the right to {lock}",
+            )
         if self.may_be_unnoticed:
             return
         model = self.model
@@ -123,7 +126,9 @@ class Servers:
                 continue
             view, now = process.node.lease.snapshot, process.now()
             if model.active and model.in_force:
-                need(now >= view.new_until, f"1: {process.owner} grants new locks while epoch {model.epoch} is in force")
+                need(
+                    now >= view.new_until, f"1: {process.owner} grants new locks while epoch {model.epoch} is in force"
+                )
             if now < view.valid_until and view.reclaims:
                 same = model.active and view.epoch == model.epoch
                 need(same, f"1: {process.owner} lets reclaim in epoch {view.epoch}, which is over")
@@ -135,7 +140,7 @@ class Servers:
             above = max(above, entry.more[0])
         self.table.complete(client, upto, above)
 
-    # -- data that are lost -------------------------------------------------------------------------------------------
+    # -- data that are lost ---------------------------------------------------------------------------------------
 
     def back_up(self) -> None:
         """Copy all data."""
@@ -161,7 +166,7 @@ class Servers:
             covered = entry is not None and lock.generation <= max(entry.upto, entry.more[0] if entry.more else 0)
             lock.rightful = lock.rightful and self.model.right(lock.client) >= lock.needs and not covered
 
-    # -- choosing -----------------------------------------------------------------------------------------------------
+    # -- choosing -------------------------------------------------------------------------------------------------
 
     def acting(self) -> list[Process]:
         """Return who is up and serves."""
@@ -177,7 +182,7 @@ class Servers:
         reg = self.model.clients.get(client)
         return next((p for p in self.sim.processes if p.alive and reg and p.owner == reg.owner), None)
 
-    # -- life and death -----------------------------------------------------------------------------------------------
+    # -- life and death -------------------------------------------------------------------------------------------
 
     def join(self, name: str, rate: float, own: dict[str, Any], *, dead: bool) -> Process:
         """Begin a process with figures of its own."""
@@ -211,7 +216,7 @@ class Servers:
         self.working = [item for item in self.working if item[0] is not process]
         self.waiting.pop(process, None)
 
-    # -- registrations ------------------------------------------------------------------------------------------------
+    # -- registrations --------------------------------------------------------------------------------------------
 
     def register(self, node: Process, some: Sequence[bytes], ttl: int = 0, boot: int = 0, adapter: str = "") -> Op:
         """Connect clients; by the adapter that they are known to use, if none is named."""
@@ -243,7 +248,7 @@ class Servers:
 
         return node.begin(flow())
 
-    # -- grants -------------------------------------------------------------------------------------------------------
+    # -- grants ---------------------------------------------------------------------------------------------------
 
     def lock(self, node: Process, client: bytes) -> Op:
         """Ask for a new lock: hold and check."""
@@ -356,7 +361,7 @@ class Servers:
         locks = sum(row.client == client and row.confirmed for row in self.table.locks)
         node.begin(node.node.complete([client], locks if counted else None))
 
-    # -- releases -----------------------------------------------------------------------------------------------------
+    # -- releases -------------------------------------------------------------------------------------------------
 
     def begin_release(self, node: Process) -> None:
         """Let a worker begin a callback."""

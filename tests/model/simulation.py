@@ -241,7 +241,7 @@ class Simulation:
         entry: Any = self.redis.xrevrange(self.key("events"), count=1)
         return entry[0][0].decode() if entry else "0-0"
 
-    # -- data that are lost -------------------------------------------------------------------------------------------
+    # -- data that are lost ---------------------------------------------------------------------------------------
 
     def save(self) -> tuple[Any, int]:
         """Copy all data, as a backup or a replica that lags behind has them."""
@@ -258,7 +258,7 @@ class Simulation:
         self._last_ms = last
         self._newest = self.newest_event()
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time -----------------------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass without anybody acting."""
@@ -278,7 +278,7 @@ class Simulation:
         self.redis.hincrby(self.key("meta"), "clock", moved)
         self.redis.hset(self.key("meta"), "raw", FAR_AHEAD)
 
-    # -- requests -----------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------------
 
     def call(self, call: Call[Any], process: Process) -> Reply:
         """Execute one request now."""
@@ -306,7 +306,7 @@ class Simulation:
         call, op = self.late.pop(number)
         self.call(call, op.process)
 
-    # -- letting things happen ----------------------------------------------------------------------------------------
+    # -- letting things happen ------------------------------------------------------------------------------------
 
     def ready(self) -> list[Op]:
         """Return the operations that can go on now."""
