@@ -6,7 +6,6 @@ numbers stand in the messages); at the end everything that was owed must have be
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from tests.keyspace import leaks
 from tests.model.facts import need
 from tests.model.servers import ADAPTERS, CLIENTS, FILES, GRACE, NAMES, Inserted, Servers
 from tests.model.simulation import Op, Process
+from tests.rounds import chosen, rounds
 
 RATES = (1.0, 1.0, 0.99, 1.01)
 FIGURES: tuple[dict[str, Any], ...] = (
@@ -60,7 +60,7 @@ class Scope(RuleBasedStateMachine):
         self.loses = False
         self.steps = 0
 
-    # -- choosing -------------------------------------------------------------------------------------------------
+    # -- choosing -----------------------------------------------------------------------------------------------------
 
     def acting(self) -> list[Process]:
         """Return who is up and serves."""
@@ -79,10 +79,10 @@ class Scope(RuleBasedStateMachine):
         """Return what waits for its confirm on a process that goes on."""
         return [item for item in self.s.inserted if item.process.acts]
 
-    # -- life and death -------------------------------------------------------------------------------------------
+    # -- life and death -----------------------------------------------------------------------------------------------
 
     @initialize(
-        held=st.sampled_from([3, 2, 1, 0]),
+        held=st.sampled_from([3, 3, 2, 1, 0]),
         nodes=st.lists(st.tuples(rates, figures), min_size=2, max_size=3),
         loses=seldom,
     )
@@ -96,15 +96,23 @@ class Scope(RuleBasedStateMachine):
             self.lock_through(self.sim.processes[0], client, file)
             need(len(self.table.of(client)) == 1, "a first lock was not granted")
 
+    def staff(self, number: int) -> None:
+        """See to it that most nodes are up, one of them paused at the most, and that somebody has a lock."""
+        for name in NAMES:
+            alive = [process for process in self.sim.processes if process.alive and not process.is_over]
+            if name not in {process.name for process in alive} and len(alive) < 3:
+                self.s.join(name, RATES[number % 4], FIGURES[number % 3], dead=False)
+        self.sim.settle()
+        if self.acting() and not self.model.active and not any(self.model.holders[o] for o in self.model.members):
+            self.lock_through(self.node(number), CLIENTS[number % 4], FILES[number % 2])
+
     def lock_through(self, node: Process, client: bytes, file: str) -> None:
         """Let a client connect and lock, with nothing in between."""
-        steps: list[Callable[[], object]] = [
-            lambda: self.s.register(node, [client]),
-            lambda: self.s.lock(node, client),
-        ]
-        for step in steps:
-            if node in self.acting():
-                step()
+        if node in self.acting():
+            self.s.register(node, [client])
+            self.sim.settle()
+        if node in self.acting():
+            self.s.lock(node, client)
             self.sim.settle()
         self.insert_all(node, file)
 
@@ -149,7 +157,7 @@ class Scope(RuleBasedStateMachine):
         elif what == "crash":
             self.s.crash(process)
 
-    # -- what servers do ------------------------------------------------------------------------------------------
+    # -- what servers do ----------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.acting())
     @rule(
@@ -239,7 +247,7 @@ class Scope(RuleBasedStateMachine):
         items = [item for item in self.s.working if item[0].acts]
         self.s.end_release(self.s.one(items, number), fails=fails, frees=frees)
 
-    # -- clients in their worst order -----------------------------------------------------------------------------
+    # -- clients in their worst order ---------------------------------------------------------------------------------
 
     @precondition(lambda self: self.acting())
     @rule(number=pick, client=clients, file=files)
@@ -247,7 +255,7 @@ class Scope(RuleBasedStateMachine):
         """Let a client reconnect and lock, with nothing in between."""
         self.lock_through(self.node(number), client, file)
 
-    @precondition(lambda self: len(self.acting()) > 1)
+    @precondition(lambda self: self.acting())
     @rule(
         number=pick,
         seconds=st.sampled_from([10.0, 12.0, 9.0, 3.0, 0.0]),
@@ -256,8 +264,9 @@ class Scope(RuleBasedStateMachine):
     )
     def lose_holders(self, number: int, seconds: float, back: int, what: str) -> None:
         """Harm a node that serves a lock, and let some time pass; perhaps some of its clients come back then."""
+        self.staff(number)
         serving = [p for p in self.acting() if self.model.holders[p.owner]]
-        if serving:
+        if serving and len(self.acting()) > 1:
             self.harm(self.s.one(serving, number), what)
             self.sim.run_on(seconds)
         if back and self.model.expected() and self.acting():
@@ -312,6 +321,9 @@ class Scope(RuleBasedStateMachine):
     @rule(number=pick, client=clients, file=files, steps=st.sampled_from([0, 2, 4]))
     def be_overtaken(self, number: int, client: bytes, file: str, steps: int) -> None:
         """Let a grant wait for its confirm while a period comes and goes, or its client is asked for, or leaves."""
+        self.staff(number)
+        if not self.acting():
+            return
         node = self.node(number)
         self.s.register(node, [client])
         self.sim.settle()
@@ -357,6 +369,7 @@ class Scope(RuleBasedStateMachine):
         self, number: int, client: bytes, steps: int, ttl: int, home: str, asker: str, later: float
     ) -> None:
         """Let a client with locks move from its live home to another node; either is harmed in the middle."""
+        self.staff(number)
         held = sorted(c for p in self.acting() for c in self.model.holders[p.owner])
         chosen = self.s.one(held, number) if held and number % 4 else client
         old = self.s.home(chosen)
@@ -376,10 +389,11 @@ class Scope(RuleBasedStateMachine):
         number=pick, client=clients, ttl=st.sampled_from([0, 5, 20]), leaves=st.booleans(),
         gap=st.sampled_from([0.0, 3.0, 9.0, 40.0]), later=st.sampled_from([0.0, 4.0, 9.0, 30.0]),
     )  # fmt: skip
-    def vanish(  # noqa: PLR0913  (drawn by Hypothesis)
+    def vanish(  # noqa: PLR0913  (what is drawn)
         self, number: int, client: bytes, ttl: int, gap: float, later: float, *, leaves: bool
     ) -> None:
         """Let a client's node die, the client connect elsewhere and disconnect again; it comes back in time or late."""
+        self.staff(number)
         home = self.s.home(client)
         if home in self.acting():
             self.harm(home, "pause" if number % 2 else "crash")
@@ -394,10 +408,13 @@ class Scope(RuleBasedStateMachine):
                 self.s.unregister(node, [client])
             self.sim.settle()
 
-    @precondition(lambda self: len(self.acting()) > 2)
+    @precondition(lambda self: len(self.acting()) > 1)
     @rule(number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]))
     def lose_two(self, number: int, client: bytes, file: str, complete: str) -> None:
         """Lose two owners that a client came through into one period; it completes between the two losses, or not."""
+        self.staff(number)
+        if len(self.acting()) < 3:
+            return
         first, second, third = (self.node(number + i) for i in range(3))
         self.lock_through(first, client, file)
         if first not in self.acting():
@@ -427,7 +444,7 @@ class Scope(RuleBasedStateMachine):
             self.s.lose_data(everything=what == "all")
             self.sim.run_on(wait)
 
-    # -- the network, time ----------------------------------------------------------------------------------------
+    # -- the network, time --------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.acting())
     @rule(
@@ -489,7 +506,7 @@ class Scope(RuleBasedStateMachine):
             need(len(epochs) == len(set(epochs)), "on_grace_end came twice for an epoch")
             need(len(process.ends) <= 1, "on_ended came twice")
 
-    # -- the end --------------------------------------------------------------------------------------------------
+    # -- the end ------------------------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
         """Let everything come to its end: grace ends by its cap, what is owed is released, nothing stays."""
@@ -556,23 +573,19 @@ def _fake() -> redis.Redis:
     return made
 
 
-def _examples(default: int) -> int:
-    return int(os.environ.get("MODEL_EXAMPLES", str(default)))
-
-
 def run(own: Callable[[], redis.Redis], product: Callable[[], redis.Redis], examples: int) -> None:
-    """Run the machine over servers to which these connect: the same examples each time, unless MODEL_RANDOM is set."""
-    machine = type("Machine", (Scope,), {"connect": (own, product)})
+    """Run the machine over servers to which these connect: so many examples, the same each time, or random ones."""
+    random = chosen.simulate
     run_state_machine_as_test(
-        machine,
+        type("Machine", (Scope,), {"connect": (own, product)}),
         settings=settings(
-            max_examples=examples,
-            stateful_step_count=int(os.environ.get("MODEL_STEPS", "60")),
+            max_examples=random or examples,
+            stateful_step_count=80 if random else 60,
             deadline=None,
             database=None,
-            derandomize=not os.environ.get("MODEL_RANDOM"),
+            derandomize=not random,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate] + [Phase.shrink] * bool(os.environ.get("MODEL_SHRINK")),
+            phases=[Phase.generate] + [Phase.shrink] * bool(random),
             report_multiple_bugs=False,
         ),
     )
@@ -580,7 +593,7 @@ def run(own: Callable[[], redis.Redis], product: Callable[[], redis.Redis], exam
 
 def test_the_model_on_fakeredis() -> None:
     """No order of events breaks a promise."""
-    run(_fake, _fake, _examples(25))
+    run(_fake, _fake, rounds(15, full=100))
 
 
 def test_the_model_on_a_real_server(admin_url: str, real_url: str) -> None:
@@ -588,5 +601,5 @@ def test_the_model_on_a_real_server(admin_url: str, real_url: str) -> None:
     run(
         lambda: redis.Redis.from_url(admin_url, protocol=2),
         lambda: redis.Redis.from_url(real_url, protocol=2),
-        _examples(5),
+        rounds(4, full=20),
     )
