@@ -105,9 +105,7 @@ class Facts:
     reclaim_until: int = 0
     cap: int = 0
     figures: dict[str, int] = field(default_factory=dict)
-    counters: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(COUNTERS, 0)
-    )
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     before: str = ""
     clock: int = 0
     lives: dict[str, Life] = field(default_factory=dict)
