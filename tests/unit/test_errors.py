@@ -21,7 +21,7 @@ ANSWERS = {
     "EVICTED", "EXPECTED", "FORFEITED", "HOLDS", "INITIALIZED", "JOINED", "LEFT", "LOST", "OK", "PAGE",
     "REGISTERED", "RENEWED", "REVOKED", "STARTED", "TOUCHED", "VIEW", "WITHDRAWN", "YIELDED",
     # answers of another kind, which their calls return as values
-    "ALIVE", "EMPTY", "EXPECTED", "FORFEITED", "GONE", "KNOWN", "LIVE", "NOT_DEFERRED", "STALE_TOKEN",
+    "ALIVE", "EMPTY", "GONE", "KNOWN", "LIVE", "NOT_DEFERRED", "STALE_TOKEN",
 }  # fmt: skip
 REFUSALS: dict[str, type[errors.CoordinatorError]] = {
     "DATA_LOST": errors.Fenced,
