@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import async_face, barrier, client_cpu, deadlines, failover, hot_path, server_time
+from benchmarks import async_face, barrier, client_cpu, deadlines, failover, hot_path, moves, server_time
 
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "client_cpu": client_cpu.measure,
     "async_face": async_face.measure,
     "server_time": server_time.measure,
+    "moves": moves.measure,
     "deadlines": deadlines.measure,
     "barrier": barrier.measure,
     "failover": failover.measure,

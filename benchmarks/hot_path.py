@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import timeit
 import tracemalloc
@@ -9,7 +10,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figure import Figure
-from coordinator import Coordinator, Operation
+from coordinator import Coordinator, Operation, initialize
 from coordinator.embedded import Server
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ class _Empty:
 
 def measure() -> Iterator[Figure]:
     """Measure check, granting and confirm; prove that an allowed check takes no lock and allocates nothing."""
-    with Server() as server, Coordinator.connect(server.url, node="node") as node:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(Server()).url
+        initialize(url)
+        node = stack.enter_context(Coordinator.connect(url, node="node"))
         node.clients.register("client", adapter="nfs")
         with node.granting("client") as grant:  # stays a holder: what follows is local
 

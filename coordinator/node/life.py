@@ -324,6 +324,21 @@ class Life:
             self.on_ended(reason.value)
         self.wake()
 
+    def forked(self) -> None:
+        """End this copy, in a forked child: the node, its threads and connections are the parent's.
+
+        Threads that are not there may have any lock, those of metrics too.
+        """
+        self._mutex = threading.Lock()
+        self.lease.forked()
+        self.registry.forked()
+        self.metrics = LockMetrics.disabled().bind(
+            self.name, self.keys.scope, (), lease=self.lease, clients=self.registry.counts, now=self.now
+        )
+        self.wake = lambda: None
+        self.end(Reason.CLOSED)
+        self.closed = True
+
     def refuse_if_over(self) -> None:
         """Raise why this incarnation is over, if it is."""
         if self.lease.is_over:

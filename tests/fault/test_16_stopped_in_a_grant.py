@@ -64,6 +64,7 @@ def stopped(pipe: Connection, url: str) -> None:
         node.clients.register(client, adapter="nfs")
     with node.granting("first"):
         pass
+    keeper = [thread for thread in threading.enumerate() if thread.name == "keeper-stopped"]
     threads = HeldBack(node)
     try:
         with node.granting("second") as grant:
@@ -78,7 +79,6 @@ def stopped(pipe: Connection, url: str) -> None:
     for client in ("first", "second", "idle"):
         pipe.send(refusal(functools.partial(node.clients.increment_lock_count, client)))
     pipe.send(refusal(lambda: node.grace.check(Operation.NEW).raise_for_refusal()))
-    keeper = [thread for thread in threading.enumerate() if thread.name == "keeper-stopped"]
     for thread in keeper:
         thread.join(BOUND)
     pipe.send([thread.is_alive() for thread in keeper])

@@ -80,8 +80,8 @@ class Reference(Registrations):
             self._commit(owner, head[1])
         return status, data
 
-    def _begin(self, owner: str, serial: int, _floor: int, writes: int, told: str) -> tuple[str, list[object]] | None:
-        """Check what comes before all else: dataset and canary, fence, floor."""
+    def _begin(self, owner: str, serial: int, _: int, writes: int, told: str) -> tuple[str, list[object]] | None:
+        """Return what is refused before all else: by dataset and canary, fence, floor."""
         if told and self._is_older(told):
             return "DATA_LOST", []
         if owner == OPERATOR:
@@ -123,7 +123,7 @@ class Reference(Registrations):
             elif mine is not None:
                 need(mine == theirs, f"{name} answered {theirs!r}, not {mine!r} ({answered}, {wanted})")
 
-    # -- copies ---------------------------------------------------------------------------------------------------
+    # -- copies -------------------------------------------------------------------------------------------------------
 
     def saved(self) -> dict[str, Any]:
         """Return a copy of all that is in Redis."""
@@ -134,7 +134,7 @@ class Reference(Registrations):
         for name, value in copy.deepcopy(saved).items():
             setattr(self, name, value)
 
-    # -- what Redis has -------------------------------------------------------------------------------------------
+    # -- what Redis has -----------------------------------------------------------------------------------------------
 
     def compare(self, found: Snapshot) -> None:
         """Fail unless Redis has the same."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator import Operation, Settings, StaleGrant
 from coordinator.node import Flow, Grant
 from tests import acl
-from tests.model.facts import need
+from tests.model.facts import Registration, need
 from tests.model.lock_table import Lock, LockTable
 from tests.model.reference import Reference
 from tests.model.simulation import Op, Process, Simulation
@@ -87,13 +87,14 @@ class Servers:
         self.redis.close()
         self.product.close()
 
-    # -- observing ------------------------------------------------------------------------------------------------
+    # -- observing ----------------------------------------------------------------------------------------------------
 
     def executed(self, call: Call[Any], reply: Reply, process: Process) -> None:
         """Compare Redis with the model after every script."""
         events = self.sim.read_events()
         before, self.snapshot = self.snapshot, take(self.redis, self.sim.keys)
         pending = {client: entry.upto for client, entry in self.model.releases.items()}
+        mine = {c: reg.generation for c, reg in self.model.clients.items() if self._is_open(process, call, reg)}
         self.model.executed(call, reply, [kind for _, kind, *_ in events], self.snapshot)
         if reply.status in DID_NOTHING:
             need(_facts(before) == _facts(self.snapshot), f"10: {call.script.name} answered {reply.status} and wrote")
@@ -103,8 +104,25 @@ class Servers:
                     self.table.acknowledged(client, pending[client])
         if call.script.name == "scope_lost":
             self.remembered.append(f"{process.owner} {call.args} {reply.status}")
+        for client, generation in mine.items():
+            reg = self.model.clients.get(client)
+            if reg is None or (reg.generation, reg.state) != (generation, "live"):
+                granting = [grant for grant in self._open_grants(process) if client_of(grant) == client]
+                need(not granting, f"5a: {call.script.name} of {process.owner} let {client!r} go with an open grant")
         self.model.compare(self.snapshot)
         self.check(call.script.name)
+
+    @staticmethod
+    def _is_open(process: Process, call: Call[Any], reg: Registration) -> bool:
+        return reg.state == "live" and reg.owner == process.owner == call.head.owner and process.alive
+
+    def _open_grants(self, process: Process) -> list[Grant]:
+        """Return the grants under which a process may still insert: a client stays as long as it has one.
+
+        One to reclaim counts as long as its server keeps it open, or while its epoch lasts and another node asks.
+        """
+        grants = [*process.grants, *(item.grant for item in self.inserted if item.process is process)]
+        return [grant for grant in grants if grant._is_open and grant.owner == process.owner]
 
     @property
     def may_be_unnoticed(self) -> bool:
@@ -114,10 +132,8 @@ class Servers:
     def check(self, script: str) -> None:
         """Check what must hold at every moment, whatever was predicted."""
         for lock in self.table.locks:
-            need(
-                not lock.rightful or self.model.right(lock.client) >= lock.needs,
-                f"8: {script} took the right to {lock}",
-            )
+            covered = not lock.rightful or self.model.right(lock.client) >= lock.needs
+            need(covered, f"8: {script} took the right to {lock}")
         if self.may_be_unnoticed:
             return
         model = self.model
@@ -126,9 +142,7 @@ class Servers:
                 continue
             view, now = process.node.lease.snapshot, process.now()
             if model.active and model.in_force:
-                need(
-                    now >= view.new_until, f"1: {process.owner} grants new locks while epoch {model.epoch} is in force"
-                )
+                need(now >= view.new_until, f"1: {process.owner} grants while epoch {model.epoch} is in force")
             if now < view.valid_until and view.reclaims:
                 same = model.active and view.epoch == model.epoch
                 need(same, f"1: {process.owner} lets reclaim in epoch {view.epoch}, which is over")
@@ -140,7 +154,7 @@ class Servers:
             above = max(above, entry.more[0])
         self.table.complete(client, upto, above)
 
-    # -- data that are lost ---------------------------------------------------------------------------------------
+    # -- data that are lost -------------------------------------------------------------------------------------------
 
     def back_up(self) -> None:
         """Copy all data."""
@@ -166,7 +180,7 @@ class Servers:
             covered = entry is not None and lock.generation <= max(entry.upto, entry.more[0] if entry.more else 0)
             lock.rightful = lock.rightful and self.model.right(lock.client) >= lock.needs and not covered
 
-    # -- choosing -------------------------------------------------------------------------------------------------
+    # -- choosing -----------------------------------------------------------------------------------------------------
 
     def acting(self) -> list[Process]:
         """Return who is up and serves."""
@@ -182,7 +196,7 @@ class Servers:
         reg = self.model.clients.get(client)
         return next((p for p in self.sim.processes if p.alive and reg and p.owner == reg.owner), None)
 
-    # -- life and death -------------------------------------------------------------------------------------------
+    # -- life and death -----------------------------------------------------------------------------------------------
 
     def join(self, name: str, rate: float, own: dict[str, Any], *, dead: bool) -> Process:
         """Begin a process with figures of its own."""
@@ -216,7 +230,7 @@ class Servers:
         self.working = [item for item in self.working if item[0] is not process]
         self.waiting.pop(process, None)
 
-    # -- registrations --------------------------------------------------------------------------------------------
+    # -- registrations ------------------------------------------------------------------------------------------------
 
     def register(self, node: Process, some: Sequence[bytes], ttl: int = 0, boot: int = 0, adapter: str = "") -> Op:
         """Connect clients; by the adapter that they are known to use, if none is named."""
@@ -248,7 +262,7 @@ class Servers:
 
         return node.begin(flow())
 
-    # -- grants ---------------------------------------------------------------------------------------------------
+    # -- grants -------------------------------------------------------------------------------------------------------
 
     def lock(self, node: Process, client: bytes) -> Op:
         """Ask for a new lock: hold and check."""
@@ -361,7 +375,7 @@ class Servers:
         locks = sum(row.client == client and row.confirmed for row in self.table.locks)
         node.begin(node.node.complete([client], locks if counted else None))
 
-    # -- releases -------------------------------------------------------------------------------------------------
+    # -- releases -----------------------------------------------------------------------------------------------------
 
     def begin_release(self, node: Process) -> None:
         """Let a worker begin a callback."""
