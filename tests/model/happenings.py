@@ -246,6 +246,11 @@ class Happenings(RuleBasedStateMachine):
             elif requests:
                 self.sim.go_on(self.s.one(requests, number + i))
 
+    @rule(troubles=st.lists(st.sampled_from(["", "", "lose", "silence", "repeat", "late", "late"]), max_size=12))
+    def spoil(self, troubles: list[str]) -> None:
+        """Let the next requests meet a bad network, whoever sends them."""
+        self.sim.trouble = list(troubles)
+
     @rule(ms=st.sampled_from([1, 50, 400, 500, 1500, 3000]))
     def pass_time(self, ms: int) -> None:
         """Let time pass, nobody acts."""

@@ -57,6 +57,7 @@ class Scope(WorstOrders):
             process.paused = False
             if process.alive:
                 self.s.crash(process)
+        self.sim.trouble.clear()
         survivor = self.s.join("last", 1.0, {}, dead=False)
         bound = 2 * (self.sim.settings.lease_seconds * 2 + self.sim.settings.barrier_margin_seconds + 2 * GRACE) + 60
         begun, reads_store = self.sim.time, self.s.lost_at > float("-inf")
