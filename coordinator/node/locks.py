@@ -155,6 +155,7 @@ class Locks(Clients):
         self.check(Operation.RECLAIM).raise_for_refusal()
         owner = self.lease.owner
         yield from self.take_turns([client])
+        entry = self.registry.get(client) or entry  # it may have registered anew since
         try:
             epoch = yield from self.ask(lambda head: grace.admit(self.meta, head, client))
             entry.admitted = epoch

@@ -23,3 +23,25 @@ def test_a_repeated_completion_does_not_count_what_it_cannot_know(world: World) 
     n1.crash()
     world.pass_time(10.0)
     assert n2.register("A").must_reclaim
+
+
+def test_an_admission_is_noted_where_its_client_is_served_now(world: World) -> None:
+    """An admission that waits for a registration of its client counts under the new one: it may be confirmed.
+
+    And the node knows that the client is reclaiming, and yields it to nobody before that has ended.
+    """
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("A")
+    n1.lock("A")
+    n1.crash()
+    world.pass_time(10.0)
+    n2.register("A")
+    n2.node.registry.begin_turn(b"A")
+    flow = n2.node.admit(b"A")
+    next(flow)  # it waits for the turn
+    n2.node.registry.end_turn(b"A")
+    n2.register("A")
+    n2.run(flow).confirm()
+    entry = n2.node.registry.get(b"A")
+    assert entry is not None
+    assert entry.admitted == n2.view().epoch
