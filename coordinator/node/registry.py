@@ -129,6 +129,10 @@ class Registry:
             self._turns.add(client)
             return True
 
+    def has_turn(self, client: bytes) -> bool:
+        """Tell whether somebody has the client's turn."""
+        return client in self._turns
+
     def end_turn(self, client: bytes, *, wake: bool = True) -> None:
         """Give the turn back; the keeper is woken, unless it is the caller, if it may have waited for it."""
         with self._mutex:

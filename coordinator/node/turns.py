@@ -188,8 +188,13 @@ class Turns(Life):
             self.on_move(Move(client_str(client), to))
 
     def next_take_back(self) -> float:
-        """Return the node time at which a yield is to be taken back; infinite: there is none."""
-        return min((one.take_back_at for one in list(self.registry.yielding.values())), default=float("inf"))
+        """Return the node time at which a yield is to be taken back; infinite: there is none.
+
+        One whose client's turn is taken is left for later: the end of that wakes the keeper.
+        """
+        waiting = list(self.registry.yielding.items())
+        times = (one.take_back_at for client, one in waiting if not self.registry.has_turn(client))
+        return min(times, default=float("inf"))
 
     def take_back(self) -> Flow[bool]:
         """Take back up to 200 yields that nobody took in time; tell whether there may be more at once."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordinator.protocol.clients import register
+
 if TYPE_CHECKING:
     from tests.world import World
 
@@ -45,3 +47,21 @@ def test_an_admission_is_noted_where_its_client_is_served_now(world: World) -> N
     entry = n2.node.registry.get(b"A")
     assert entry is not None
     assert entry.admitted == n2.view().epoch
+
+
+def test_a_yield_that_cannot_be_taken_back_yet_does_not_keep_the_keeper_busy(world: World) -> None:
+    """A keeper whose yield is overdue, while a call has its client's turn, sleeps until that ends."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("A")
+    n1.lock("A")
+    item = n2.node.registering("A", "nfs", "", 0.0, None, None)
+    n2.run(n2.node.ask(lambda head: register(n2.node.meta, head, [item])))  # HELD, and it gives up
+    n1.listen()
+    n1.tick()
+    assert n1.node.registry.begin_turn(b"A")
+    world.pass_time(2.4)
+    assert b"A" in n1.node.registry.yielding
+    assert n1.keeper._next_deadline() > n1.node.now()
+    n1.node.registry.end_turn(b"A")
+    world.settle()
+    assert n1.node.registry.get(b"A") is not None
