@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 LAPSE = 9.5
 """Seconds in which a death is noticed: lease, margin, and what it takes to look."""
-LOST, DOWN = "lost", "down"
+LOST, DOWN, GOOD = "lost", "down", ""
+"""The reply is lost after the effect; nothing is reached; it is answered."""
 REQUESTS_MAX = 5_000
 """Round trips and sleeps after which a flow does not end any more."""
 
@@ -69,6 +70,15 @@ def first_answer(player: Player, flow: Flow[Any]) -> None:
     flow.close()
 
 
+def asked_for(world: World) -> tuple[Player, Player]:
+    """Return n1, which serves A with a lock, and n2, which has asked for it once."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a")
+    n1.lock("a")
+    first_answer(n2, registering(n2, "a"))
+    return n1, n2
+
+
 def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
     """Go on with a flow whose request was held back."""
 
@@ -110,37 +120,34 @@ def counting(player: Player) -> list[str]:
 # -- replies that do not come -----------------------------------------------------------------------------------------
 
 
+def failing(send: Callable[[Call[Any]], Any], call: Call[Any], fault: str) -> Any:
+    """Do a round trip that fails as said: its reply is lost after the effect, or nothing is reached."""
+    if fault == DOWN:
+        message = "nothing was reached"
+        raise Unavailable(message)
+    reply = send(call)
+    if fault == LOST:
+        message = "the reply was lost"
+        raise OutcomeUnknown(message)
+    return reply
+
+
 def faulty(player: Player, flow: Flow[Any], *plan: str) -> Any:
-    """Run a flow whose round trips fail as planned: the reply is lost after the effect, or nothing is reached."""
-    faults = list(plan)
-
-    def run(call: Call[Any]) -> Any:
-        fault = faults.pop(0) if faults else ""
-        if fault == DOWN:
-            message = "nothing was reached"
-            raise Unavailable(message)
-        reply = player.send(call)
-        if fault == LOST:
-            message = "the reply was lost"
-            raise OutcomeUnknown(message)
-        return reply
-
-    return run_flow(flow, run)
+    """Run a flow whose round trips fail as planned, one after the other; those beyond the plan are answered."""
+    faults = iter(plan)
+    return run_flow(flow, lambda call: failing(player.send, call, next(faults, GOOD)))
 
 
 def lost_reply(player: Player, flow: Flow[Any], between: Callable[[], object] = lambda: None, *, times: int = 1) -> Any:
     """Run a flow whose first replies are lost although executed; `between` acts after each."""
-    left = times
+    faults = iter([LOST] * times)
 
     def send(call: Call[Any]) -> Any:
-        nonlocal left
-        reply = player.send(call)
-        if left:
-            left -= 1
+        try:
+            return failing(player.send, call, next(faults, GOOD))
+        except OutcomeUnknown:
             between()
-            message = "the reply was lost"
-            raise OutcomeUnknown(message)
-        return reply
+            raise
 
     return run_flow(flow, send)
 

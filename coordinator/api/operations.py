@@ -260,12 +260,12 @@ class Clients:
         """Return how many places are taken in the scope. One round trip."""
         if adapter is not None:
             self._node.settings.limit_of(adapter)  # refuses one that there is not
-        _, view = self._run(self._node.scope_view())
+        view = self._run(self._node.scope_view())
         return sum(view.places.values()) if adapter is None else view.places[adapter]
 
     def pending_disconnects(self) -> int:
         """Return how many releases wait in the scope. One round trip."""
-        _, view = self._run(self._node.scope_view())
+        view = self._run(self._node.scope_view())
         return view.due
 
     def increment_lock_count(self, client: str | bytes) -> int | None:

@@ -9,7 +9,7 @@ from coordinator import errors
 from coordinator.node.life import Life
 from coordinator.node.requests import Flow
 from coordinator.protocol import grace, nodes
-from coordinator.protocol.call import BATCH_MAX, Call, Head, Reply, View
+from coordinator.protocol.call import BATCH_MAX
 from coordinator.values import GracePeriod, GraceStarted, GraceState, GraceView, text_bytes
 
 if TYPE_CHECKING:
@@ -79,35 +79,21 @@ class Grace(Life):
 
     # -- views ------------------------------------------------------------------------------------------------------
 
-    def scope_view(self) -> Flow[tuple[Reply, nodes.ScopeView]]:
-        """Read the whole picture, with the reply that it came with."""
-        replies: list[Reply] = []
-
-        def build(head: Head) -> Call[nodes.ScopeView]:
-            call = nodes.view(self.meta, head, self.settings.adapters)
-            parse = call.parse
-
-            def keep(reply: Reply) -> nodes.ScopeView:
-                replies.append(reply)
-                return parse(reply)
-
-            call.parse = keep
-            return call
-
-        view = yield from self.ask(build)
-        return replies[-1], view
+    def scope_view(self) -> Flow[nodes.ScopeView]:
+        """Read the whole picture."""
+        return self.ask(lambda head: nodes.view(self.meta, head, self.settings.adapters))
 
     def grace_view(self) -> Flow[GraceView]:
         """Read the period as Redis has it now."""
-        reply, found = yield from self.scope_view()
-        view: View = reply.view
+        found = yield from self.scope_view()
+        view = found.view
         return GraceView(
             state=view.state,
             epoch=view.epoch,
             revision=view.revision,
             in_force=view.in_force,
             closing=view.closing,
-            remaining_seconds=max(0.0, (view.deadline_ms - reply.clock_ms) / 1000),
+            remaining_seconds=max(0.0, (view.deadline_ms - found.clock_ms) / 1000),
             expected_clients=found.remaining + found.reclaimed,
             reclaimed_clients=found.reclaimed,
             waiting_for=found.waiting_for or found.sample,
@@ -117,10 +103,10 @@ class Grace(Life):
 
     def announce_last(self) -> Flow[None]:
         """Announce the last period from its summary, when its event was lost."""
-        _, view = yield from self.scope_view()
-        if not view.last[0]:
+        found = yield from self.scope_view()
+        if not found.last[0]:
             return
-        epoch, reason, started, duration, reclaimed, forfeited = view.last
+        epoch, reason, started, duration, reclaimed, forfeited = found.last
         done, lost = int(reclaimed), int(forfeited)
         self.ended(GracePeriod(int(epoch), reason, int(started) / 1000, int(duration) / 1000, done + lost, done, lost))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.errors import GRACE_RETRY_SECONDS, InvalidArgument
-from coordinator.protocol.call import NOTHING, Head, View
+from coordinator.protocol.call import NOTHING, Head
 from coordinator.values import GraceState, Operation, Reason, Verdict
 
 if TYPE_CHECKING:
@@ -246,6 +246,3 @@ class Lease:
         """Return the seconds to the period's deadline (its cap before it is in force) as of `now`; 0 when normal."""
         deadline = self.view.deadline_ms
         return max(0.0, self.node_time(deadline) - now) if deadline else 0.0
-
-
-__all__ = ["NEVER", "PROVISIONAL", "Lease", "Snapshot", "View"]

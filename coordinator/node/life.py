@@ -122,7 +122,8 @@ class Life:
                     raise unknown or error from error
                 yield Sleep(self.settings.op_timeout_seconds / 8 * secrets.SystemRandom().uniform(0.5, 1.5))
             else:
-                self._heard(reply, call)
+                self._answered(reply, call)
+                self._observe(reply, call)
                 if reply.status in _OVER:
                     raise unknown or refusal_of(self.lease.why_not)
                 if reply.status != "LATE" or last:
@@ -145,20 +146,22 @@ class Life:
         except errors.CoordinatorError as error:
             self._failed(call, error)
             raise
-        self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _FAILURES.get(reply.status))
+        self._answered(reply, call)
         return reply
 
     def _failed(self, call: Call[Any], error: errors.CoordinatorError) -> None:
         self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _kind(error))
 
-    def _heard(self, reply: Reply, call: Call[Any]) -> None:
-        now = self.now()
-        self.metrics.round_trip(call.script.name, now - call.head.sent, _FAILURES.get(reply.status))
+    def _answered(self, reply: Reply, call: Call[Any]) -> None:
+        self.metrics.round_trip(call.script.name, self.now() - call.head.sent, _FAILURES.get(reply.status))
+
+    def _observe(self, reply: Reply, call: Call[Any]) -> None:
+        """Take what the head of a reply tells."""
         if reply.status in _OVER:
             self._told_of_its_end(reply)
             return
         before = self.lease.view
-        self.lease.observe(call.head, reply, now)
+        self.lease.observe(call.head, reply, self.now())
         if self.lease.view is not before:
             self._changed()
 
@@ -244,19 +247,13 @@ class Life:
         """Renew the lease, acknowledging what the view has switched to. Sent once: the keeper repeats it."""
         acked, mark = self.lease.acked, self.due_mark()
         call = nodes.renew(self.meta, self.lease.head(self.now()), acked)
-        try:
-            reply: Reply = yield call
-        except errors.CoordinatorError as error:
-            self._failed(call, error)
-            raise
+        reply = yield from self._once(call)
         if reply.status != "RENEWED":
-            self._heard(reply, call)
+            self._observe(reply, call)
             self.refuse_if_over()
             return call.result(reply)
-        now = self.now()
-        self.metrics.round_trip(call.script.name, now - call.head.sent, None)
         renewed = call.result(reply)
-        self.lease.renewed(call.head, reply, now, extended=renewed.extended)
+        self.lease.renewed(call.head, reply, self.now(), extended=renewed.extended)
         self.told = max(self.told, acked)  # last: whoever reads it finds what the answer said
         self.last_renewal = renewed
         self.take_due(renewed.next_due_ms, mark)

@@ -98,7 +98,6 @@ def unregister(
     key: bytes, head: Head, clients: Sequence[tuple[bytes, int]], claim_ms: int, retention_ms: int
 ) -> Call[list[Leaving | CoordinatorError]]:
     """Disconnect up to 200 clients (id, generation or 0); an answer or a refusal each."""
-    args: tuple[Word, ...] = tuple(value for pair in clients for value in pair)
 
     def parse(reply: Reply) -> list[Leaving | CoordinatorError]:
         check(reply)
@@ -109,7 +108,7 @@ def unregister(
             for _, group in zip(clients, reply.data, strict=True)
         ]
 
-    return call("client_unregister", key, head, (claim_ms, retention_ms, *args), parse)
+    return call("client_unregister", key, head, (claim_ms, retention_ms, *_flat(clients)), parse)
 
 
 def cancel(key: bytes, head: Head, clients: Sequence[bytes], *, own: bool) -> Call[list[Cancelled]]:
@@ -144,34 +143,31 @@ def yield_(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[Yielde
 
 def hold(key: bytes, head: Head, pairs: Sequence[tuple[bytes, int]]) -> Call[list[CoordinatorError | None]]:
     """Clients (id, generation) have their first lock here; None or a refusal each."""
-    return _statuses("client_hold", key, head, pairs)
+    return _statuses("client_hold", key, head, pairs, _flat(pairs))
 
 
 def drop(key: bytes, head: Head, pairs: Sequence[tuple[bytes, int]]) -> Call[list[CoordinatorError | None]]:
     """Clients (id, generation) have no lock any more here; None or a refusal each."""
-    return _statuses("client_drop", key, head, pairs)
-
-
-def _statuses(
-    name: str, key: bytes, head: Head, pairs: Sequence[tuple[bytes, int]]
-) -> Call[list[CoordinatorError | None]]:
-    args: tuple[Word, ...] = tuple(value for pair in pairs for value in pair)
-
-    def parse(reply: Reply) -> list[CoordinatorError | None]:
-        check(reply)
-        return [reply.refused(word) for _, word in zip(pairs, reply.data, strict=True)]
-
-    return call(name, key, head, args, parse)
+    return _statuses("client_drop", key, head, pairs, _flat(pairs))
 
 
 def touch(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[CoordinatorError | None]]:
     """Clients were seen now; None or a refusal each."""
+    return _statuses("client_touch", key, head, clients, tuple(clients))
 
+
+def _flat(pairs: Sequence[tuple[bytes, int]]) -> tuple[Word, ...]:
+    return tuple(word for pair in pairs for word in pair)
+
+
+def _statuses(
+    name: str, key: bytes, head: Head, items: Sequence[object], args: tuple[Word, ...]
+) -> Call[list[CoordinatorError | None]]:
     def parse(reply: Reply) -> list[CoordinatorError | None]:
         check(reply)
-        return [reply.refused(word) for _, word in zip(clients, reply.data, strict=True)]
+        return [reply.refused(word) for _, word in zip(items, reply.data, strict=True)]
 
-    return call("client_touch", key, head, tuple(clients), parse)
+    return call(name, key, head, args, parse)
 
 
 def revoke(key: bytes, head: Head, client: bytes) -> Call[tuple[str, int]]:

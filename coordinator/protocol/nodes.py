@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.protocol.call import Call, Head, Reply, call, check, nothing, text
+from coordinator.protocol.call import Call, Head, Reply, View, call, check, nothing, text
 from coordinator.settings import milliseconds
 
 if TYPE_CHECKING:
@@ -52,8 +52,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ScopeView:
-    """The data of scope_view beyond the common head."""
+    """The whole picture: the common head, and the data of scope_view beyond it."""
 
+    view: View
+    clock_ms: int
     remaining: int
     reclaimed: int
     started_ms: int
@@ -165,6 +167,8 @@ def view(key: bytes, head: Head, adapters: tuple[str, ...]) -> Call[ScopeView]:
         check(reply)
         remaining, reclaimed, started, reason, last, waiting, sample, members, places, due = reply.data
         return ScopeView(
+            reply.view,
+            reply.clock_ms,
             int(remaining),
             int(reclaimed),
             int(started),

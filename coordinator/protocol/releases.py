@@ -40,26 +40,28 @@ def _claimed(reply: Reply) -> tuple[int, list[Claim]]:
     return int(reply.data[0]), claims
 
 
+def _tokens(claims: Sequence[Claim]) -> tuple[Word, ...]:
+    return tuple(value for claim in claims for value in (claim.client, claim.token))
+
+
 def renew(key: bytes, head: Head, claims: Sequence[Claim], claim_ms: int) -> Call[list[bool]]:
     """Extend up to 200 claims; False: somebody else has it now."""
-    args: tuple[Word, ...] = tuple(value for claim in claims for value in (claim.client, claim.token))
 
     def parse(reply: Reply) -> list[bool]:
         check(reply)
         return [word == b"RENEWED" for _, word in zip(claims, reply.data, strict=True)]
 
-    return call("release_renew", key, head, (claim_ms, *args), parse)
+    return call("release_renew", key, head, (claim_ms, *_tokens(claims)), parse)
 
 
 def ack(key: bytes, head: Head, claims: Sequence[Claim], adapters: Sequence[str]) -> Call[tuple[int, list[bool]]]:
     """Acknowledge up to 200; when the next is due, and for each False if somebody else has it now."""
-    args: tuple[Word, ...] = tuple(value for claim in claims for value in (claim.client, claim.token))
 
     def parse(reply: Reply) -> tuple[int, list[bool]]:
         check(reply)
         return int(reply.data[0]), [word == b"ACKED" for _, word in zip(claims, reply.data[1:], strict=True)]
 
-    return call("release_ack", key, head, (" ".join(adapters), *args), parse)
+    return call("release_ack", key, head, (" ".join(adapters), *_tokens(claims)), parse)
 
 
 def drain(key: bytes, head: Head, limit: int) -> Call[tuple[int, bool, int]]:

@@ -47,16 +47,19 @@ class Connector:
             raise errors.InvalidArgument(msg)
         return self
 
+    def _no_retry(self) -> Any:
+        """Return how often redis-py repeats a command by itself: never."""
+        return (redis.asyncio.retry.Retry if self._asynchronous else Retry)(NoBackoff(), 0)
+
     def pool(self, *, timeout: float) -> Any:
         """Return a new pool whose reads time out after `timeout` seconds."""
-        retry = redis.asyncio.retry.Retry if self._asynchronous else Retry
         arguments = dict(self._pool.connection_kwargs)
         arguments.update(
             protocol=2,
             decode_responses=False,
             encoding="utf-8",
             encoding_errors="strict",
-            retry=retry(NoBackoff(), 0),
+            retry=self._no_retry(),
             retry_on_timeout=False,
             retry_on_error=[],
             socket_timeout=timeout,
@@ -82,10 +85,9 @@ class Connector:
 
     def _sentinel(self, theirs: Any) -> Any:
         """Return a manager that asks the same sentinels, each for no longer than a round trip may take."""
-        retry = redis.asyncio.retry.Retry if self._asynchronous else Retry
         addresses = [sentinel.connection_pool.connection_kwargs for sentinel in theirs.sentinels]
         seconds = self._settings.op_timeout_seconds
-        bounded = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": retry(NoBackoff(), 0)}
+        bounded = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": self._no_retry()}
         given = {name: value for name, value in theirs.sentinel_kwargs.items() if not name.startswith("retry_on")}
         return type(theirs)(
             [(address["host"], address["port"]) for address in addresses],

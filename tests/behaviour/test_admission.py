@@ -16,7 +16,7 @@ from coordinator import (
     ReclaimRefused,
     RegistrationRefused,
 )
-from tests.faults import LOST, faulty
+from tests.orders import LOST, faulty
 
 if TYPE_CHECKING:
     from tests.world import Player, World

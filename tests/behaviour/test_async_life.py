@@ -114,13 +114,13 @@ def test_a_thousand_calls_at_once_are_all_answered(make: Callable[..., AsyncCoor
     """Each call gets its own reply, none came too late, a third of them is given up meanwhile."""
     node = make(op_timeout_seconds=1.0)
     statuses: set[str] = set()
-    heard = node._node._heard
+    heard = node._node._observe
 
     def noted(reply: Any, call: Any) -> None:
         statuses.add(reply.status)
         heard(reply, call)
 
-    node._node._heard = noted  # type: ignore[method-assign]
+    node._node._observe = noted  # type: ignore[method-assign]
 
     async def main() -> None:
         async with node:

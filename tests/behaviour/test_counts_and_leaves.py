@@ -6,10 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import GraceActive, GraceState, OutcomeUnknown, RegistrationRefused, Unavailable
+from coordinator import GraceActive, GraceState, RegistrationRefused, Unavailable
 from coordinator.node import Sleep
 from coordinator.node.turns import TAKE_BACK_SECONDS
-from tests.orders import DOWN, LAPSE, LOST, counting, first_answer, in_time, lose, registering, rest, state_of
+from tests.orders import (
+    DOWN,
+    GOOD,
+    LAPSE,
+    LOST,
+    counting,
+    failing,
+    first_answer,
+    in_time,
+    lose,
+    registering,
+    rest,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from tests.world import Player, World
@@ -140,19 +153,12 @@ def test_25_places_are_exact_whatever_becomes_of_a_client(world: World) -> None:
 
 def leave(player: Player, *plan: str) -> None:
     """Leave within 5 s, with round trips that fail as planned, each after half a second."""
-    world, faults = player.world, list(plan)
+    world, faults = player.world, iter(plan)
 
     def send(call: Any) -> Any:
-        fault = faults.pop(0) if faults else ""
+        fault = next(faults, GOOD)
         world.jump(0.4 if fault else 0.0)
-        if fault == DOWN:
-            message = "nothing was reached"
-            raise Unavailable(message)
-        reply = world.run(call)
-        if fault == LOST:
-            message = "the reply was lost"
-            raise OutcomeUnknown(message)
-        return reply
+        return failing(world.run, call, fault)
 
     player.send = send  # type: ignore[method-assign]
     player.alive = False

@@ -9,7 +9,7 @@ import pytest
 from coordinator import ClientHeld, Fenced, GraceState, Reason, RegistrationRefused, StaleGrant, errors
 from coordinator.api.driving import drive
 from coordinator.node import Sleep
-from tests.faults import DOWN, faulty
+from tests.orders import DOWN, faulty
 from tests.world import Player, World
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ def test_21_a_right_that_was_away_is_not_counted_on(world: World, there: str, *,
         assert [(move.client_id, move.to) for move in n1.moves] == [("a", n2.owner)]
 
 
-def yielded(world: World) -> tuple[Player, Player]:
-    """Return n1, which has yielded A with a lock, and n2, which asked for it and has not taken it yet."""
+def held(world: World) -> tuple[Player, Player]:
+    """Return n1, which hangs, has A with a lock and has heard that n2 asks for it, and n2, which was refused."""
     n1, n2 = world.node("n1"), world.node("n2")
     n1.register("a")
     n1.lock("a")
@@ -203,6 +203,12 @@ def yielded(world: World) -> tuple[Player, Player]:
     with pytest.raises(ClientHeld):
         n2.register("a")
     n1.listen()
+    return n1, n2
+
+
+def yielded(world: World) -> tuple[Player, Player]:
+    """Return n1, which has yielded A with a lock, and n2, which asked for it and has not taken it yet."""
+    n1, n2 = held(world)
     n1.tick()
     assert n2.view_of("a").state == "yielded"
     return n1, n2
@@ -246,13 +252,7 @@ def test_36_who_was_yielded_and_not_taken_is_its_homes_to_register_and_to_end(wo
 
 def test_35_a_client_that_is_taken_before_its_home_has_the_reply_to_the_yield(world: World) -> None:
     """The event says so first: the server is told of the move, once, and the keeper goes on."""
-    n1, n2 = world.node("n1"), world.node("n2")
-    n1.register("a")
-    n1.lock("a")
-    n1.hangs = True
-    with pytest.raises(ClientHeld):
-        n2.register("a")
-    n1.listen()
+    n1, n2 = held(world)
     n1.run(n1.node.renew())
     flow = n1.node.yield_wanted()
     reply = n1.send(flow.send(None))  # type: ignore[arg-type]

@@ -8,7 +8,18 @@ import pytest
 
 from coordinator import ClientHeld, GraceState, Move, OutcomeUnknown, RegistrationRefused, StaleGrant
 from coordinator.node.turns import TAKE_BACK_SECONDS
-from tests.orders import LAPSE, counting, first_answer, in_time, lose, make_deaf, registering, run_flow, state_of
+from tests.orders import (
+    LAPSE,
+    asked_for,
+    counting,
+    first_answer,
+    in_time,
+    lose,
+    make_deaf,
+    registering,
+    run_flow,
+    state_of,
+)
 from tests.world import GRACE, World, all_released
 
 if TYPE_CHECKING:
@@ -139,10 +150,7 @@ def test_35_the_event_moved_is_lost(world: World) -> None:
 
 def test_35_a_take_back_does_not_cancel_a_disconnect_elsewhere(world: World) -> None:
     """The event `moved` is lost, and the client has left n2 since: n1 is told that it has moved, n2's TTL goes on."""
-    n1, n2 = world.node("n1"), world.node("n2")
-    n1.register("a")
-    n1.lock("a")
-    first_answer(n2, registering(n2, "a"))
+    n1, n2 = asked_for(world)
     n1.listen()
     n1.tick()
     make_deaf(n1)
@@ -240,10 +248,7 @@ def test_36_a_client_that_nobody_asks_for_any_more_stays(world: World) -> None:
 
 def test_36_a_yield_of_an_unknown_outcome_is_taken_back(world: World) -> None:
     """It was executed and no reply came: n1 serves the client again after 2 s."""
-    n1, n2 = world.node("n1"), world.node("n2")
-    n1.register("a")
-    n1.lock("a")
-    first_answer(n2, registering(n2, "a"))
+    n1, n2 = asked_for(world)
     n2.crash()
     n1.listen()
     n1.run(n1.node.renew())
@@ -283,10 +288,7 @@ def test_36_the_home_dies_after_the_yield_and_before_it_was_taken(world: World) 
 
 def test_36_a_home_that_died_after_the_yield_has_closed_the_client_all_the_same(world: World) -> None:
     """N2 takes it before anybody noticed: with its right, and the death of n1 costs no grace."""
-    n1, n2 = world.node("n1"), world.node("n2")
-    n1.register("a")
-    n1.lock("a")
-    first_answer(n2, registering(n2, "a"))
+    n1, n2 = asked_for(world)
     n1.listen()
     n1.tick()
     n1.crash()

@@ -158,7 +158,7 @@ def test_16_stopped_between_check_and_insert_for_longer_than_its_lease(world: Wo
     assert n1.node.registry.counts()["nfs"] == 0
     assert n1.periods == [], "what ended meanwhile is of no concern to a node that is over"
     assert world.redis.hget(world.key("meta"), "incarnation") == incarnation
-    _, view = n2.run(n2.node.scope_view())
+    view = n2.run(n2.node.scope_view())
     assert [member.owner for member in view.members] == [n2.owner]
     assert n2.view_of("a").holder
 

@@ -158,7 +158,7 @@ def test_17_the_older_process_does_not_come_back(world: World, monkeypatch: pyte
     assert sent == []
     assert (old.ended, old.check().reason, old.owner) == (["superseded"], Reason.SUPERSEDED, first)
     assert world.redis.hget(world.key("meta"), "incarnation") == lives
-    _, view = n2.run(n2.node.scope_view())
+    view = n2.run(n2.node.scope_view())
     assert {member.owner for member in view.members} == {owner, n2.owner}
     assert not new.node.lease.is_over
     assert old.releases == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientHeld, GraceStarted, GraceState, OutcomeUnknown, ReclaimRefused, StaleEpoch
-from tests.faults import LOST, faulty
+from tests.orders import LOST, faulty
 from tests.world import GRACE, Player, World, all_released
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from tests.orders import (
     DOWN,
     LAPSE,
     LOST,
+    asked_for,
     confirms,
     counting,
     faulty,
@@ -302,10 +303,7 @@ def test_41_a_client_whose_turn_is_taken_is_yielded_after_it(world: World) -> No
 
 def test_36_a_call_at_the_home_waits_while_its_client_is_yielded(world: World) -> None:
     """Refused as unknown only when it was taken; a register at the home takes it back at once."""
-    n1, n2 = world.node("n1"), world.node("n2")
-    n1.register("a")
-    n1.lock("a")
-    first_answer(n2, registering(n2, "a"))
+    n1, n2 = asked_for(world)
     n1.listen()
     n1.tick()
     lock = n1.node.begin_grant(b"a")

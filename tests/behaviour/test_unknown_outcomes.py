@@ -12,7 +12,7 @@ from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from coordinator.protocol import Head, clients, nodes, releases
 from coordinator.protocol.call import BATCH_MAX, OPERATOR, Call
-from tests.faults import DOWN, LOST, faulty
+from tests.orders import DOWN, LOST, faulty
 from tests.world import GRACE, Player, World
 
 LAPSE = 9.5
