@@ -77,12 +77,12 @@ if claim_ms > 0 and #leaving > 0 then
   local owner_of = rights_under(due, { scope.owner })
   for i, entry in ipairs(release.get_all(due)) do
     local one = leaving[i]
-    if not entry or one.reg.generation > entry.upto then
-      one.claim = nil -- another release is under way; its acknowledgement arms this one
-    elseif entry.claimed and entry.claimant == scope.owner then
+    -- Else another release is under way; its acknowledgement arms this one.
+    local is_its_own = entry and one.reg.generation <= entry.upto
+    if is_its_own and entry.claimed and entry.claimant == scope.owner then
       one.answer[5], one.answer[6] = entry.token, entry.reason
       redis.call('ZADD', prefix .. 'due', int(scope.clock + claim_ms), one.client) -- it lasts as long as a new one
-    elseif not entry.claimed then
+    elseif is_its_own and not entry.claimed then
       if not seen[one.client] then
         one.entry, one.right = entry, owner_of[one.client]
         seen[one.client], claims[#claims + 1] = one, one

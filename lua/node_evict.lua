@@ -14,6 +14,7 @@
 --- @include reply
 --- @include advance
 --- @include lose_owner
+--- @include gone_at
 local victim = ARGV[2]
 
 local scope, refusal, why = begin()
@@ -21,15 +22,15 @@ if refusal then return reply(scope, refusal, why) end
 now(scope)
 local deadline = redis.call('ZSCORE', prefix .. 'members', victim)
 if not deadline then return reply(scope, 'UNKNOWN', victim) end
-local node = redis.call('HMGET', prefix .. 'node:' .. victim, 'margin', 'lease', 'renewed')
-if scope.clock <= tonumber(deadline) + tonumber(node[1] or 0) then return reply(scope, 'ALIVE', victim) end
+if scope.clock <= gone_at(victim, deadline) then return reply(scope, 'ALIVE', victim) end
+local node = redis.call('HMGET', prefix .. 'node:' .. victim, 'lease', 'renewed')
 local later = lose_later(scope, victim)
 if later > 0 then return reply(scope, 'LATER', later) end
 
 commit(scope)
 keep_clock(scope)
 lose_owner(scope, victim, 'evicted', 'node lost')
-local renewed = tonumber(node[3] or tonumber(deadline) - tonumber(node[2] or 0))
+local renewed = tonumber(node[2] or tonumber(deadline) - tonumber(node[1] or 0))
 event(scope, 'evicted', 'owner', victim, 'silent', int(scope.clock - renewed)) -- ms since its last renewal
 advance(scope)
 return reply(scope, 'EVICTED', victim)

@@ -20,6 +20,7 @@
 --- @include begin
 --- @include now
 --- @include reply
+--- @include new_scope
 --- @include start_unknown
 --- @include lapse
 local node, boot, fresh, schema = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -53,13 +54,9 @@ local empty = scope.view == ''
 if empty then
   -- Above what nodes have said that they remember (scope_lost).
   local before = redis.call('HMGET', KEYS[1], 'revision', 'epoch')
-  scope.clock = math.max(scope.clock, scope.raw)
-  scope.dataset, scope.active = fresh, false
-  scope.revision, scope.epoch = tonumber(before[1] or 0), tonumber(before[2] or 0)
-  scope.in_force, scope.closing, scope.reclaim_until, scope.cap = 0, false, 0, 0
   redis.call('HSET', KEYS[1], 'schema', schema)
+  new_scope(scope, fresh, tonumber(before[1] or 0), tonumber(before[2] or 0))
   redis.call('HDEL', KEYS[1], 'revision', 'epoch')
-  keep_view(scope)
 end
 read_view(scope)
 local last = tonumber(redis.call('HGET', KEYS[1], 'incarnation') or 0)

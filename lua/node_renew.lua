@@ -15,6 +15,7 @@
 --- @include ack
 --- @include advance
 --- @include next_due
+--- @include gone_at
 local WANTED_MAX = 200
 local acked = tonumber(ARGV[2])
 
@@ -27,7 +28,7 @@ local reached = ack(scope, acked)
 -- A member that does not ack must not hold up the others for ever: its lease is not extended any more.
 local node = prefix .. 'node:' .. scope.owner
 if scope.floor then redis.call('HSET', node, 'floor', scope.floor) end -- what is given up does nothing after this
-local figures = redis.call('HMGET', node, 'lease', 'margin')
+local lease = tonumber(redis.call('HGET', node, 'lease'))
 local extended, barrier, since = 1, 0, 0
 if scope.active then
   read_period(scope)
@@ -37,17 +38,15 @@ if scope.active then
     barrier, since = scope.r1, scope.r1_at
   end
 end
-if reached < barrier and scope.clock - since > tonumber(figures[1]) then extended = 0 end
-if extended == 1 then redis.call('ZADD', prefix .. 'members', int(scope.clock + tonumber(figures[1])), scope.owner) end
+if reached < barrier and scope.clock - since > lease then extended = 0 end
+if extended == 1 then redis.call('ZADD', prefix .. 'members', int(scope.clock + lease), scope.owner) end
 advance(scope)
 
 local lapsed = {}
 local members = redis.call('ZRANGE', prefix .. 'members', 0, -1, 'WITHSCORES')
 for i = 1, #members, 2 do
-  local deadline = tonumber(members[i + 1])
-  if scope.clock > deadline then
-    local margin = tonumber(redis.call('HGET', prefix .. 'node:' .. members[i], 'margin') or 0)
-    if scope.clock > deadline + margin then lapsed[#lapsed + 1] = members[i] end
+  if scope.clock > tonumber(members[i + 1]) and scope.clock > gone_at(members[i], members[i + 1]) then
+    lapsed[#lapsed + 1] = members[i]
   end
 end
 return reply(scope, 'RENEWED', extended, next_due(), redis.call('EXISTS', prefix .. 'orphans'), #members / 2,

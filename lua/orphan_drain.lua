@@ -16,6 +16,7 @@
 --- @include registration
 --- @include release
 --- @include next_due
+--- @include is_restored
 local limit = tonumber(ARGV[2])
 
 local scope, refusal, why = begin()
@@ -59,6 +60,6 @@ if taken < limit then
 end
 if redis.call('EXISTS', holders, registered) == 0 then
   redis.call('SREM', prefix .. 'orphans', orphan)
-  if string.find(orphan, ':restored:', 1, true) then redis.call('DEL', prefix .. 'node:' .. orphan) end
+  if is_restored(orphan) then redis.call('DEL', prefix .. 'node:' .. orphan) end
 end
 return reply(scope, 'DRAINED', taken, redis.call('EXISTS', prefix .. 'orphans'), next_due())

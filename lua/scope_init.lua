@@ -11,7 +11,7 @@
 --- @include begin
 --- @include now
 --- @include reply
---- @include view
+--- @include new_scope
 local dataset, schema = ARGV[2], ARGV[3]
 
 local scope = begin()
@@ -21,10 +21,7 @@ if found[2] then return reply(scope, 'EXISTS') end
 if scope.view ~= '' then return reply(scope, 'INITIALIZED') end
 
 now(scope)
-scope.clock = math.max(scope.clock, scope.raw)
-scope.dataset, scope.revision, scope.epoch, scope.active = dataset, 0, 0, false
-scope.in_force, scope.closing, scope.reclaim_until, scope.cap = 0, false, 0, 0
 redis.call('HSET', KEYS[1], 'schema', schema)
+new_scope(scope, dataset, 0, 0)
 keep_clock(scope)
-keep_view(scope)
 return reply(scope, 'INITIALIZED')

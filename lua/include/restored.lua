@@ -5,6 +5,7 @@
 -- whatever was still being read; a roster that is lost with its clients is left to the drain.
 --- @include scope
 --- @include int
+--- @include is_restored
 local function restored_roster(node, epoch)
   return node .. ':restored:' .. int(epoch)
 end
@@ -12,7 +13,7 @@ end
 local function close_roster(roster)
   if redis.call('SREM', prefix .. 'open', roster) == 0 then return end
   for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'open')) do -- a roster per node, and two words
-    if string.find(name, ':restored:', 1, true) then return end
+    if is_restored(name) then return end
   end
   redis.call('UNLINK', prefix .. 'ended')
 end
@@ -24,7 +25,7 @@ end
 
 local function forget_open()
   for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'open')) do -- as above
-    if string.find(name, ':restored:', 1, true) and redis.call('SISMEMBER', prefix .. 'lost', name) == 0 then
+    if is_restored(name) and redis.call('SISMEMBER', prefix .. 'lost', name) == 0 then
       redis.call('DEL', prefix .. 'node:' .. name)
     end
   end

@@ -4,13 +4,15 @@
 -- pending: those that hold up the present period, of its start or of its close; none while it is in force.
 --- @include scope
 --- @include period
+--- @include gone_at
 local function waiting_for(scope, revision)
   local missing = {}
   local members = redis.call('ZRANGE', prefix .. 'members', 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
-    local node = redis.call('HMGET', prefix .. 'node:' .. members[i], 'acked', 'margin')
-    local lapsed = scope.clock > tonumber(members[i + 1]) + tonumber(node[2] or 0)
-    if not lapsed and tonumber(node[1] or 0) < revision then missing[#missing + 1] = members[i] end
+    local acked = tonumber(redis.call('HGET', prefix .. 'node:' .. members[i], 'acked') or 0)
+    if acked < revision and scope.clock <= gone_at(members[i], members[i + 1]) then
+      missing[#missing + 1] = members[i]
+    end
   end
   return missing
 end
