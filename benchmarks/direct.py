@@ -10,7 +10,8 @@ from coordinator.protocol import clients, nodes, script
 from coordinator.protocol.call import BATCH_MAX, CHANGE_MAX, OPERATOR, Call, Head, Reply, view_of
 from coordinator.protocol.keys import Keys
 from coordinator.settings import Settings
-from coordinator.wire import blocking
+from coordinator.wire.blocking import Channel
+from coordinator.wire.connector import Connector, from_url
 
 if TYPE_CHECKING:
     import contextlib
@@ -31,13 +32,13 @@ class Scope:
     def __init__(self, stack: contextlib.ExitStack, binary: str | None = None) -> None:
         """Start a server and load all scripts; a scope that is new begins normal."""
         self.server = stack.enter_context(Server(binary))
-        self.redis: redis.Redis = blocking.from_url(self.server.url)
+        self.redis: redis.Redis = from_url(self.server.url)
         stack.callback(self.redis.close)
         for name in script.names():
             self.redis.script_load(script.load(name).source)
         self.settings = Settings()
         self.keys = Keys(self.settings.namespace, "default")
-        channel = blocking.Channel(blocking.Connector(self.redis, self.settings), self.settings)
+        channel = Channel(Connector(self.redis, self.settings), self.settings)
         stack.callback(channel.close)
         self.run: Callable[[Call[Any]], Reply] = channel.run
         initialize(self.redis)

@@ -43,7 +43,7 @@ local function cancel(client)
     local home = here or redis.call('ZSCORE', prefix .. 'members', reg.owner) ~= false
     holder = live_on(scope, client, reg, generation, home, moves)
     local record = prefix .. 'client:' .. client
-    redis.call('HSET', record, 'owner', scope.owner, 'generation', int(generation), 'seen', int(scope.clock))
+    redis.call('HSET', record, 'owner', scope.owner, 'generation', generation, 'seen', scope.clock)
     redis.call('HDEL', record, 'state', 'due', 'admitted')
     redis.call('PERSIST', record)
     reg.generation, status = generation, 'CANCELLED'

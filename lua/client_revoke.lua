@@ -17,8 +17,10 @@
 --- @include registration
 --- @include rights
 --- @include release
+--- @include enqueue
 --- @include waiting_home
 --- @include want
+--- @include event
 --- @include advance
 local first, client = ARGV[2], ARGV[3]
 
@@ -34,7 +36,7 @@ if not owner_of[client] then
 end
 local right = owner_of[client]
 if not reg and not right then
-  if release.get_all({ client })[1] then return reply(scope, 'REVOKED', '', 0) end -- a repeat
+  if releases_of({ client })[1] then return reply(scope, 'REVOKED', '', 0) end -- a repeat
   return reply(scope, 'UNKNOWN')
 end
 if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKED', reg.owner, reg.generation) end
@@ -54,7 +56,7 @@ if reg then
   end
   redis.call('HSET', prefix .. 'client:' .. client, 'state', reg.state)
 end
-release.enqueue_all({ { client = client, upto = upto, reason = 'revoked',
+enqueue({ { client = client, upto = upto, reason = 'revoked',
   at = math.max(scope.clock, waiting_home(reg)) } })
 want(scope, wanted)
 event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', int(upto))

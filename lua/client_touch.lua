@@ -25,7 +25,7 @@ for i = FIRST, #ARGV do
   elseif owner ~= scope.owner then
     status = 'MOVED'
   else
-    redis.call('HSET', record, 'seen', int(scope.clock))
+    redis.call('HSET', record, 'seen', scope.clock)
   end
   answers[#answers + 1] = status
 end

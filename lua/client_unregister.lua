@@ -15,10 +15,8 @@
 --- @include commit
 --- @include reply
 --- @include registration
---- @include view
 --- @include rights
---- @include release
---- @include view
+--- @include enqueue
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST, GROUP = 4, 2
 
@@ -45,19 +43,20 @@ local function unregister(client, generation)
     reg.state, reg.due = 'leaving', scope.clock + reg.ttl
     local at, record = reg.due, prefix .. 'client:' .. client
     if roster_of[client] then
+      --- @include view
       read_view(scope)
       at = math.max(at, scope.cap)
     end
     if at > scope.clock then
       reg.state = 'deferred'
-      redis.call('PEXPIRE', record, int(at - scope.clock + retention))
+      redis.call('PEXPIRE', record, at - scope.clock + retention)
     end
-    redis.call('HSET', record, 'state', reg.state, 'due', int(reg.due))
+    redis.call('HSET', record, 'state', reg.state, 'due', reg.due)
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = at }
     reg.due = at
   elseif reg.state == 'revoked' then -- its home, which is the caller, has closed it
     reg.state, reg.due = 'leaving', scope.clock
-    redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', int(scope.clock))
+    redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', scope.clock)
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
   end
   return { 'DUE', reg.due, reg.generation, reg.adapter, '', '' }, reg
@@ -68,20 +67,22 @@ for i = FIRST, #ARGV, GROUP do
   answers[#answers + 1] = answer
   if reg and reg.state == 'leaving' then leaving[#leaving + 1] = { client = ARGV[i], reg = reg, answer = answer } end
 end
-release.enqueue_all(queued)
+enqueue(queued)
 
 -- What is due at once is claimed for the caller, or was before and is answered again.
 if claim_ms > 0 and #leaving > 0 then
+  --- @include release
+  --- @include claim_all
   local due, claims, seen = {}, {}, {}
   for i, one in ipairs(leaving) do due[i] = one.client end
   local owner_of = rights_under(due, { scope.owner })
-  for i, entry in ipairs(release.get_all(due)) do
+  for i, entry in ipairs(releases_of(due)) do
     local one = leaving[i]
     if not entry or one.reg.generation > entry.upto then
       one.claim = nil -- another release is under way; its acknowledgement arms this one
     elseif entry.claimed and entry.claimant == scope.owner then
       one.answer[5], one.answer[6] = entry.token, entry.reason
-      redis.call('ZADD', prefix .. 'due', int(scope.clock + claim_ms), one.client) -- it lasts as long as a new one
+      redis.call('ZADD', prefix .. 'due', scope.clock + claim_ms, one.client) -- it lasts as long as a new one
     elseif not entry.claimed then
       if not seen[one.client] then
         one.entry, one.right = entry, owner_of[one.client]
@@ -90,7 +91,7 @@ if claim_ms > 0 and #leaving > 0 then
       one.claim = seen[one.client]
     end
   end
-  release.claim_all(scope, claims, claim_ms)
+  claim_all(scope, claims, claim_ms)
   for _, one in ipairs(leaving) do
     if one.claim then one.answer[5], one.answer[6] = one.claim.token, one.claim.entry.reason end
   end

@@ -12,7 +12,7 @@
 --- @include now
 --- @include commit
 --- @include reply
---- @include release
+--- @include enqueue
 --- @include event
 local FIRST = 2
 
@@ -47,7 +47,7 @@ for i, word in ipairs(redis.call('HMGET', wanted, unpack(clients))) do
 end
 redis.call('HDEL', wanted, unpack(clients))
 if #revoked > 0 then
-  release.enqueue_all(revoked)
+  enqueue(revoked)
   event(scope, 'due')
 end
 return reply(scope, 'OK', unpack(answers))

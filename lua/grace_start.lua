@@ -78,7 +78,7 @@ if #clients > 0 then
   local undrained = rights_under(clients, redis.call('SMEMBERS', prefix .. 'orphans')) -- drained at once
   local reclaimed = scope.active and redis.call('SMISMEMBER', prefix .. 'reclaimed', unpack(clients)) or {}
   local ended = redis.call('SMISMEMBER', prefix .. 'ended', unpack(clients))
-  local releases = release.get_all(clients)
+  local releases = releases_of(clients)
   for i, client in ipairs(clients) do
     if expected[client] or own[client] then
       words[i] = 'EXPECTED'

@@ -14,6 +14,7 @@
 --- @include reply
 --- @include ack
 --- @include advance
+--- @include waiting_for
 --- @include next_due
 local WANTED_MAX = 200
 local acked = tonumber(ARGV[2])

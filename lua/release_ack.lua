@@ -16,6 +16,8 @@
 --- @include reply
 --- @include registration
 --- @include release
+--- @include enqueue
+--- @include unqueue
 --- @include waiting_home
 --- @include note_ended
 --- @include next_due
@@ -32,7 +34,7 @@ keep_clock(scope)
 local freed, ended = {}, {}
 
 local function acknowledge(client, entry)
-  release.remove(client)
+  unqueue(client)
   local reg = registration(client)
   if reg and reg.generation <= entry.upto then
     redis.call('DEL', prefix .. 'client:' .. client)
@@ -48,10 +50,10 @@ local function acknowledge(client, entry)
   end
   local upto, reason = string.match(entry.more, '^(%d+):(%S+)$')
   if upto then
-    release.enqueue_all({ { client = client, upto = tonumber(upto), reason = reason,
+    enqueue({ { client = client, upto = tonumber(upto), reason = reason,
       at = math.max(scope.clock, waiting_home(reg)) } })
   elseif reg and reg.generation > entry.upto and (reg.state == 'deferred' or reg.state == 'leaving') then
-    release.enqueue_all({ { client = client, upto = reg.generation, reason = 'disconnect',
+    enqueue({ { client = client, upto = reg.generation, reason = 'disconnect',
       at = math.max(scope.clock, reg.due) } })
   end
   ended[#ended + 1] = client
@@ -61,7 +63,7 @@ end
 
 local clients, statuses = {}, {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-for i, entry in ipairs(release.get_all(clients)) do
+for i, entry in ipairs(releases_of(clients)) do
   statuses[i] = 'ACKED'
   if entry and entry.token ~= ARGV[FIRST + GROUP * i - 1] then
     statuses[i] = 'STALE_TOKEN'

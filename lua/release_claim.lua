@@ -17,6 +17,7 @@
 --- @include view
 --- @include rights
 --- @include release
+--- @include claim_all
 --- @include waiting_home
 local PAGE, PAGES_MAX, PUT_BACK_MS = 200, 3, 100
 local limit, claim_ms, prefer = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -59,7 +60,7 @@ local function take(offset)
   local clients, due = {}, {}
   for i = 1, #page, 2 do clients[#clients + 1], due[#due + 1] = page[i], tonumber(page[i + 1]) end
   local roster_of = rights_on_rosters(scope, clients)
-  for i, entry in ipairs(release.get_all(clients)) do
+  for i, entry in ipairs(releases_of(clients)) do
     local client, reg = clients[i], registration(clients[i])
     local home_until = reg and reg.owner ~= scope.owner and is_valid(reg.owner) and due[i] + prefer or 0
     local wait = waiting_home(reg)
@@ -97,7 +98,7 @@ for _, claim in ipairs(claims) do
   local right = generation_of[claim.client]
   if right and right <= claim.entry.upto then claim.right = owner_of[claim.client] end
 end
-release.claim_all(scope, claims, claim_ms)
+claim_all(scope, claims, claim_ms)
 
 local claimed = {}
 for i, claim in ipairs(claims) do

@@ -8,18 +8,15 @@
 -- FIELD ttl         ms that a disconnect waits
 -- FIELD addr        remote address, for people
 -- FIELD since       when it was first registered
--- FIELD seen        when it was last seen
+-- FIELD seen        when it was last seen; absent: not since it was registered
 -- FIELD verifier    changes when the client reboots
 -- FIELD principal   who it is; another one is refused
 -- FIELD admitted    the epoch in which it was last admitted to reclaim
 --- @include scope
 local function registration(client)
-  local r = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'adapter', 'state', 'due', 'ttl',
-    'addr', 'since', 'seen', 'verifier', 'principal', 'admitted')
+  local r = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'adapter', 'ttl', 'since',
+    'state', 'due')
   if not r[1] then return nil end
-  return {
-    owner = r[1], generation = tonumber(r[2]), adapter = r[3], state = r[4] or 'live', due = tonumber(r[5] or 0),
-    ttl = tonumber(r[6] or 0), addr = r[7] or '', since = r[8], seen = r[9], verifier = r[10] or '',
-    principal = r[11] or '', admitted = r[12] or '0',
-  }
+  return { owner = r[1], generation = tonumber(r[2]), adapter = r[3], ttl = tonumber(r[4] or 0), since = r[5],
+    state = r[6] or 'live', due = tonumber(r[7] or 0) }
 end

@@ -7,6 +7,7 @@
 --- @include transition
 local function start_period(scope, roster, length, bound, reason)
   if roster ~= '' and redis.call('SADD', prefix .. 'lost', roster) == 0 then return end
+  scope.lost = nil
   if scope.active then
     read_period(scope)
     scope.length = math.max(scope.length, length)
