@@ -11,6 +11,7 @@
 --- @include begin
 --- @include commit
 --- @include reply
+--- @include record
 local FIRST, GROUP = 2, 2
 
 local scope, refusal, why = begin()
@@ -26,7 +27,7 @@ if scope.active then
 end
 for i = FIRST, #ARGV, GROUP do
   local client, generation = ARGV[i], ARGV[i + 1]
-  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'state')
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, OWNER, GENERATION, STATE)
   local status = 'HOLDS'
   if not reg[1] or reg[3] then
     status = 'UNKNOWN'

@@ -22,8 +22,7 @@
 --- @include generations
 --- @include reply
 --- @include registration
---- @include rights
---- @include want
+--- @include record
 --- @include live_on
 local repeated = ARGV[2] == '1'
 local FIRST, GROUP = 3, 7
@@ -39,7 +38,11 @@ for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
 local generation = generations(scope, #clients)
 local wanted_here = prefix .. 'wanted:' .. scope.owner
 local gone = repeated and redis.call('HMGET', wanted_here, unpack(clients)) or {}
-local roster_of = rights_on_rosters(scope, clients)
+local roster_of = {}
+if scope.active then
+  --- @include rights
+  roster_of = rights_on_rosters(scope, clients)
+end
 local members = {} -- owner -> whether it is a member, looked up once
 local taken, seated = {}, {} -- adapter -> its places that are taken, at the most; -> clients that get one of them
 local new = {} -- clients without a record
@@ -131,7 +134,7 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
   if reg then
     if was_taken and reg.owner ~= scope.owner then return { 'MOVED' } end
     if reg.adapter ~= adapter then return { 'ADAPTER' } end
-    local more = redis.call('HMGET', record, 'principal', 'verifier', 'admitted')
+    local more = redis.call('HMGET', record, PRINCIPAL, VERIFIER, ADMITTED)
     reg.verifier, reg.admitted = more[2], more[3]
     if more[1] and more[1] ~= principal then return { 'PRINCIPAL' } end
     local wait = releasing(client, reg)
@@ -147,11 +150,11 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
     since, holder = take_over(client, reg, verifier)
     if verifier == '' then verifier = reg.verifier or '' end
   end
-  redis.call('HSET', record, 'owner', scope.owner, 'generation', generation, 'adapter', adapter, 'ttl', ttl, 'addr',
-    addr, 'since', since)
-  if reg then redis.call('HSET', record, 'seen', scope.clock) end
-  if verifier ~= '' then redis.call('HSET', record, 'verifier', verifier) end
-  if principal ~= '' then redis.call('HSET', record, 'principal', principal) end
+  redis.call('HSET', record, OWNER, scope.owner, GENERATION, generation, ADAPTER, adapter, TTL, ttl, ADDR,
+    addr, SINCE, since)
+  if reg then redis.call('HSET', record, SEEN, scope.clock) end
+  if verifier ~= '' then redis.call('HSET', record, VERIFIER, verifier) end
+  if principal ~= '' then redis.call('HSET', record, PRINCIPAL, principal) end
   return { 'REGISTERED', generation, tonumber(since), holder, roster_of[client] and 1 or 0 }
 end
 
@@ -164,7 +167,10 @@ end
 seat()
 if #new > 0 then redis.call('SADD', prefix .. 'clients:' .. scope.owner, unpack(new)) end
 redis.call('HDEL', wanted_here, unpack(clients))
-want(scope, wanted)
+if next(wanted) then
+  --- @include want
+  want(scope, wanted)
+end
 note_moves(scope, moves)
 if #rebooted > 0 then
   --- @include enqueue

@@ -15,6 +15,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
+--- @include record
 --- @include rights
 --- @include release
 --- @include enqueue
@@ -54,7 +55,7 @@ if reg then
   if is_served and owner ~= scope.owner and redis.call('ZSCORE', prefix .. 'members', owner) then
     reg.state, wanted[owner] = 'revoked', { client, 'revoke' }
   end
-  redis.call('HSET', prefix .. 'client:' .. client, 'state', reg.state)
+  redis.call('HSET', prefix .. 'client:' .. client, STATE, reg.state)
 end
 enqueue({ { client = client, upto = upto, reason = 'revoked',
   at = math.max(scope.clock, waiting_home(reg)) } })

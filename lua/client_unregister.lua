@@ -15,7 +15,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
---- @include rights
+--- @include record
 --- @include enqueue
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST, GROUP = 4, 2
@@ -28,7 +28,11 @@ keep_clock(scope)
 
 local clients = {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-local roster_of = rights_on_rosters(scope, clients)
+local roster_of = {}
+if scope.active then
+  --- @include rights
+  roster_of = rights_on_rosters(scope, clients)
+end
 local answers, queued, leaving = {}, {}, {}
 
 -- Answers, and the registration if it is over. A client whose right is on a roster has not given that up: its
@@ -51,12 +55,12 @@ local function unregister(client, generation)
       reg.state = 'deferred'
       redis.call('PEXPIRE', record, at - scope.clock + retention)
     end
-    redis.call('HSET', record, 'state', reg.state, 'due', reg.due)
+    redis.call('HSET', record, STATE, reg.state, DUE, reg.due)
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = at }
     reg.due = at
   elseif reg.state == 'revoked' then -- its home, which is the caller, has closed it
     reg.state, reg.due = 'leaving', scope.clock
-    redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', scope.clock)
+    redis.call('HSET', prefix .. 'client:' .. client, STATE, 'leaving', DUE, scope.clock)
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
   end
   return { 'DUE', reg.due, reg.generation, reg.adapter, '', '' }, reg
@@ -71,6 +75,7 @@ enqueue(queued)
 
 -- What is due at once is claimed for the caller, or was before and is answered again.
 if claim_ms > 0 and #leaving > 0 then
+  --- @include rights
   --- @include release
   --- @include claim_all
   local due, claims, seen = {}, {}, {}

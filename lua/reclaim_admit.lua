@@ -12,6 +12,7 @@
 --- @include commit
 --- @include reply
 --- @include rights
+--- @include record
 --- @include reclaim_refusal
 --- @include waiting_for
 local client = ARGV[2]
@@ -25,5 +26,5 @@ if refusal then return reply(scope, refusal) end
 
 commit(scope)
 -- From now on it may have locks here: no other node takes it before this one has closed it.
-redis.call('HSET', prefix .. 'client:' .. client, 'admitted', scope.epoch)
+redis.call('HSET', prefix .. 'client:' .. client, ADMITTED, scope.epoch)
 return reply(scope, 'ADMITTED')

@@ -115,7 +115,7 @@ def keys() -> list[tuple[str, str, str, str]]:
 
 def fields() -> list[tuple[str, str]]:
     """Return name and meaning of each field of a registration."""
-    return _FIELD.findall((script.lua_directory() / "include" / "registration.lua").read_text(encoding="utf-8"))
+    return _FIELD.findall((script.lua_directory() / "include" / "record.lua").read_text(encoding="utf-8"))
 
 
 def _cell(text: str) -> str:

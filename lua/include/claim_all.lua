@@ -2,6 +2,7 @@
 -- due again when the claim runs out. What is not newer than what it frees ends now: the right (right: under which
 -- owner), the registration.
 --- @include release
+--- @include record
 local function claim_all(scope, claims, claim_ms)
   if #claims == 0 then return end
   local before = redis.call('HINCRBY', KEYS[1], 'claims', #claims) - #claims
@@ -17,7 +18,7 @@ local function claim_all(scope, claims, claim_ms)
       table.insert(under[claim.right], claim.client)
     end
     if claim.reg and claim.reg.generation <= entry.upto and claim.reg.state ~= 'leaving' then
-      redis.call('HSET', prefix .. 'client:' .. claim.client, 'state', 'leaving')
+      redis.call('HSET', prefix .. 'client:' .. claim.client, STATE, 'leaving')
     end
   end
   for owner, clients in pairs(under) do redis.call('HDEL', prefix .. 'holders:' .. owner, unpack(clients)) end

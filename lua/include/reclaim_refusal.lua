@@ -2,8 +2,9 @@
 -- precedence for an admission and a completion. on_roster: its right is on a roster of this epoch.
 -- ALREADY means that it has its locks: nothing is to be reclaimed.
 --- @include view
+--- @include record
 local function reclaim_refusal(scope, client, on_roster, admission)
-  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'state')
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, OWNER, GENERATION, STATE)
   if not reg[1] or (reg[1] == scope.owner and reg[3]) then return 'UNKNOWN' end
   if reg[1] ~= scope.owner then return 'MOVED' end
   if on_roster then
