@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
-from coordinator import Coordinator, clock
+from coordinator import Coordinator, clock, initialize
 from coordinator.embedded import Server
 from coordinator.wire.connector import from_url
 
@@ -28,7 +28,8 @@ def measure() -> Iterator[Figure]:
         with contextlib.ExitStack() as stack:
             client = from_url(stack.enter_context(Server()).url)
             stack.callback(client.close)
-            nodes = [stack.enter_context(Coordinator(client, node=f"node-{i}", bootstrap=True)) for i in range(size)]
+            initialize(client)
+            nodes = [stack.enter_context(Coordinator(client, node=f"node-{i}")) for i in range(size)]
             medians[size] = statistics.median(_barrier(nodes) for _ in range(ROUNDS))
         relative = {f"relative to {SIZES[0]} nodes": medians[size] / medians[SIZES[0]]}
         yield Figure(f"barrier, {size} nodes, median", medians[size], "ms", detail=relative)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from benchmarks.figure import Figure
-from coordinator import Coordinator, Settings, clock
+from coordinator import Coordinator, Settings, clock, initialize
 from coordinator.embedded import Server
 from coordinator.protocol import script
 from coordinator.wire.blocking import Channel
@@ -44,9 +44,10 @@ def measure() -> Iterator[Figure]:
         server = stack.enter_context(Server(arguments=SLOWLOG))
         client = from_url(server.url)
         stack.callback(client.close)
+        initialize(client)
         settings = Settings(max_connections=HOLDERS)
         dies, *others = (
-            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings, bootstrap=True))
+            stack.enter_context(Coordinator(client, node=f"node-{i}", settings=settings))
             for i in range(3)
         )
         ids = [f"client-{i}" for i in range(HOLDERS)]

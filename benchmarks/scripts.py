@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import statistics
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.direct import FAR, Node, Scope
 from benchmarks.figure import Figure
-from coordinator.embedded import Server
-from coordinator.protocol import call as base
 from coordinator.protocol import clients, grace, nodes, releases, script
-from coordinator.protocol.keys import SCOPE_KEYS
-from coordinator.wire.connector import from_url
-from tests.population import register_holders
-from tests.world import TICK, World
+from coordinator.protocol.call import OPERATOR, Head
+from coordinator.protocol.keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
 SIZES = (100, 1_000, 10_000, 100_000)
 SAMPLES = 30
 SLOPE_MAX = 1.5
+CLAIM_MS, RETENTION_MS = 60_000, 86_400_000
 PROMISED = (
     "grace_start", "node_evict", "reclaim_", "client_register", "client_touch", "client_hold", "client_drop",
-    "client_view", "client_unregister", "client_cancel", "client_revoke",
+    "client_view", "client_unregister", "client_cancel", "client_yield", "client_revoke",
 )  # fmt: skip
 """A grace start, each reclaim, all about one registration."""
-LAPSE = 10.0
-"""Seconds after which a crashed member may be evicted."""
-SMALL = tuple(name for name in SCOPE_KEYS if name not in {"reclaimed", "due", "releases", "ending"})
-"""Keys that do not grow with the clients: what a transition changes is undone by putting them back."""
+BIG = ("client", "clients", "holders", "adapter", "reclaimed", "forfeited", "due", "releases")
+"""Keys that grow with the clients: what a transition changes in the others is undone by putting those back."""
+Step = tuple[str, Iterator[float]]
+"""What is measured: the name of its script, then perhaps what is special about it; and the samples."""
 
 
 def measure() -> Iterator[Figure]:
-    """Measure medians of INFO commandstats, all sizes in turns; nodes' and scope's time stands still meanwhile."""
+    """Measure medians of INFO commandstats, all sizes in turns."""
     with contextlib.ExitStack() as stack:
-        populations = [Population(stack, size) for size in SIZES]
+        populations = [Population(Scope(stack), size) for size in SIZES]
         unmeasured = set(script.names())
         for steps in zip(*(population.steps() for population in populations), strict=True):
             turns = zip(*(samples for _, samples in steps), strict=True)
@@ -52,139 +49,153 @@ def measure() -> Iterator[Figure]:
             raise AssertionError(msg)
 
 
-Step = tuple[str, Iterator[float]]
-"""What is measured: the name of its script, then perhaps what is special about it; and the samples."""
-
-
 class Population:
     """A scope with two nodes; the first has all the clients, each with a lock."""
 
-    def __init__(self, stack: contextlib.ExitStack, size: int) -> None:
-        """Register the clients and let them hold, by the product's own batches, on a server of its own."""
-        self.redis = from_url(stack.enter_context(Server()).url)
-        stack.callback(self.redis.close)
-        for name in script.names():
-            self.redis.script_load(script.load(name).source)
-        self.world = World(self.redis, "bench")
-        stack.callback(self.world.close)
-        self.world.settings = dataclasses.replace(self.world.settings, max_connections=2 * SIZES[-1])
-        self.home, self.node = self.world.node("home"), self.world.node("other")
+    def __init__(self, scope: Scope, size: int) -> None:
+        """Register the clients and let them hold."""
+        self.scope, self.redis = scope, scope.redis
+        self.home, self.node = Node(scope, "home"), Node(scope, "other")
         self.ids = [b"client-%d" % i for i in range(size)]
-        register_holders(self.home.node, self.home.run, self.ids)
+        self.home.register_holders(self.ids)
 
     def steps(self) -> Iterator[Step]:
-        """Live the life of a scope: normal, a node lost, reclaims, the lift, the releases; with samples of each step.
+        """Live the life of a scope: normal, moves, a node lost, reclaims, the lift, the releases; samples of each step.
 
         The samples of a step must be taken before the next step.
         """
-        new = [b"new-%d" % i for i in range(SAMPLES)]
-        yield from self._clients(new)
+        yield from self._clients([b"new-%d" % i for i in range(SAMPLES)])
+        yield from self._moves(self.ids[:SAMPLES])
         yield from self._nodes()
-        start = self._call(grace.start, "other", new, "request", more=False, if_empty="wait", reason=b"bench")
-        yield "grace_start, a roster of 30", self.cost_undone(start)
-        self.home.crash()
-        for _ in range(int(LAPSE / TICK)):
-            self.world.jump(TICK)
-            self.node.run(self.node.node.renew())
-        yield from self._reclaims(self.ids[:SAMPLES])
+        yield from self._rosters()
+        yield from self._reclaims(self.ids[SAMPLES : 2 * SAMPLES])
         yield from self._releases()
 
-    def _call(self, build: Callable[..., base.Call[Any]], *arguments: Any, **more: Any) -> base.Call[Any]:
-        """Build a call of the node that is measured, as it would send it now."""
-        node = self.node.node
-        return build(node.keys, node.lease.head(node.now()), *arguments, **more)
+    def _clients(self, new: Sequence[bytes]) -> Iterator[Step]:
+        node, pairs = self.node, list[tuple[bytes, int]]()
 
-    def _each(self, build: Callable[..., base.Call[Any]], *arguments: Any) -> Iterator[base.Call[Any]]:
-        """Build the same call for each sample."""
-        return (self._call(build, *arguments) for _ in range(SAMPLES))
+        def each(build: Callable[..., Any]) -> Iterator[float]:
+            return self.cost(lambda pair: node.ask(build, [pair]), pairs)
 
-    def _register(self, ids: Iterable[bytes], ttl: float = 0.0) -> Iterator[base.Call[Any]]:
-        for one in ids:
-            item = self.node.node.registering(one, "nfs", "10.0.0.7:712", ttl, None, None)
-            yield self._call(clients.register, [item])
+        yield "client_register, new", self.cost(lambda one: pairs.extend(node.register([one])), new)
+        yield "client_touch", self.cost(lambda one: node.ask(clients.touch, [one]), new)
+        yield "client_hold", each(clients.hold)
+        yield "client_drop", each(clients.drop)
+        yield "client_view", self.cost(lambda one: node.ask(clients.view, [one]), new)
+        yield "client_page", self.cost(lambda _: node.ask(clients.page, "nfs", "0", SAMPLES), new)
+        yield (
+            "client_unregister",
+            self.cost(lambda one: node.ask(clients.unregister, [(one, 0)], CLAIM_MS, RETENTION_MS), new),
+        )
+        yield "client_cancel", self.cost(lambda one: node.ask(clients.cancel, [one], own=False), new)
+        yield "client_revoke", self.cost(lambda one: node.ask(clients.revoke, one), new)
 
-    def _statuses(self, name: str, arguments: Iterable[tuple[bytes | int, ...]]) -> Iterator[base.Call[Any]]:
-        for of_one in arguments:
-            node = self.node.node
-            yield clients.statuses(name, node.keys, node.lease.head(node.now()), of_one)
+    def _moves(self, moving: Sequence[bytes]) -> Iterator[Step]:
+        def asked(one: bytes) -> None:
+            item = clients.Registering(one, "nfs", FAR, b"", 0, b"", b"")
+            self.node.answer(clients.register, [item])  # refused: held by its home
 
-    def _clients(self, new: list[bytes]) -> Iterator[Step]:
-        known: list[clients.Registered] = []
-        yield "client_register, new", self.cost(self._register(new, ttl=30), known.extend)
-        pairs = [(one, registered.generation) for one, registered in zip(new, known, strict=True)]
-        yield "client_touch", self.cost(self._statuses("client_touch", [(one,) for one in new]))
-        yield "client_hold", self.cost(self._statuses("client_hold", pairs))
-        yield "client_drop", self.cost(self._statuses("client_drop", pairs))
-        yield "client_view", self.cost(self._call(clients.view, [one]) for one in new)
-        yield "client_page", self.cost(self._each(clients.page, "nfs", "0", SAMPLES))
-        yield "client_unregister", self.cost(self._call(clients.unregister, [(one, 0)], 10_000) for one in new)
-        yield "client_cancel", self.cost(self._call(clients.cancel, one, f"{one!r}") for one in new)
-        yield "client_revoke", self.cost(self._call(clients.revoke, one, "request") for one in new)
+        yield "client_register, of a client that is held", self.cost(asked, moving)
+        yield "client_yield", self.cost(lambda one: self.home.ask(clients.yield_, [one]), moving)
+        yield "client_register, of a client that was yielded", self.cost(lambda one: self.node.register([one]), moving)
 
     def _nodes(self) -> Iterator[Step]:
-        node = self.node.node
-        yield "node_renew", self.cost(self._each(nodes.renew, node.lease.acked))
-        yield "scope_view", self.cost(self._each(nodes.view, node.settings.adapters))
-        head = dataclasses.replace(node.lease.head(node.now()), owner="", not_after_ms=0, writes=0)
-        joined: list[nodes.Joined] = []
-        joins = (
-            nodes.join(
-                node.keys, head, f"new-{i}", f"boot {i}", "", node.settings, "bench", bootstrap=True,
-                predecessor_dead=False,
-            )
-            for i in range(SAMPLES)
-        )  # fmt: skip
-        yield "node_join", self.cost(joins, joined.append)
-        owners = [f"new-{i}:{each.incarnation}" for i, each in enumerate(joined)]
-        leaves = (nodes.leave(node.keys, dataclasses.replace(head, owner=owner)) for owner in owners)
-        yield "node_leave, without holders", self.cost(leaves)
+        adapters, some = self.scope.settings.adapters, range(SAMPLES)
+        yield "node_renew", self.cost(lambda _: self.node.ask(nodes.renew, self.node.revision), some)
+        yield "scope_view", self.cost(lambda _: self.node.ask(nodes.view, adapters), some)
+        joined: list[Node] = []
+        yield "node_join", self.cost(lambda i: joined.append(Node(self.scope, f"new-{i}")), some)
+        yield "node_leave, without holders", self.cost(lambda i: joined[i].ask(nodes.leave), some)
+        yield "scope_init, of a scope of its own", self.cost(self._initialize, some)
+        yield "scope_lost", self.cost_undone(self._lost)
 
-    def _reclaims(self, moving: list[bytes]) -> Iterator[Step]:
-        evict = self._call(nodes.evict, self.home.owner, tight=True)
-        yield "node_evict", self.cost_undone(evict)
-        self.world.run(evict)
-        yield "node_renew, in grace", self.cost(self._each(nodes.renew, 0))
-        yield "grace_advance", self.cost(self._call(grace.advance, tight=True) for _ in range(SAMPLES))
-        yield "roster_page", self.cost(self._each(grace.roster, "expected", ("", "0"), SAMPLES))
-        yield "scope_view, in grace", self.cost(self._each(nodes.view, self.node.node.settings.adapters))
-        yield "client_register, of a lost owner", self.cost(self._register(moving))
-        yield "reclaim_admit", self.cost(self._call(grace.admit, one) for one in moving)
-        yield "reclaim_complete", self.cost(self._call(grace.complete, [one], idle=False) for one in moving)
-        end = self._call(grace.end, 0, b"bench", "request")
+    def _initialize(self, number: int) -> None:
+        head = Head(OPERATOR, 0.0)
+        call = nodes.initialize(Keys(self.scope.settings.namespace, f"new-{number}").meta, head, "new")
+        call.result(self.scope.run(call))
+
+    def _lost(self) -> None:
+        node = self.node
+        told = Head(node.owner, 0.0, node.serial, 0, 0, b"another 9 9 normal 0 0 0 0")
+        call = nodes.lost(self.scope.keys.meta, told, "new", FAR, 1, self.scope.settings)
+        call.result(self.scope.run(call))
+
+    def _rosters(self) -> Iterator[Step]:
+        node, ids = self.node, [b"restored-%d" % i for i in range(SAMPLES)]
+        facts: dict[str, Any] = {"if_empty": "wait", "reason": b"bench"}
+
+        def open_roster() -> int:
+            epoch: int = node.ask(grace.start, "other", 0, [], more=True, **facts)[0]
+            return epoch
+
+        yield "grace_start, a roster is opened", self.cost_undone(open_roster)
+        epoch = open_roster()
+        yield (
+            "grace_start, a roster of 30",
+            self.cost_undone(lambda: node.ask(grace.start, "other", epoch, ids, more=False, **facts)),
+        )
+        yield "grace_withdraw", self.cost_undone(lambda: node.ask(grace.withdraw, "other"))
+        node.ask(grace.withdraw, "other")
+
+    def _reclaims(self, moving: Sequence[bytes]) -> Iterator[Step]:
+        node, some, adapters = self.node, range(SAMPLES), self.scope.settings.adapters
+        self.home.die()
+        yield "node_evict", self.cost_undone(lambda: node.ask(nodes.evict, self.home.owner))
+        node.ask(nodes.evict, self.home.owner)
+        yield "node_renew, in grace", self.cost(lambda _: node.ask(nodes.renew, 0), some)
+        node.ask(grace.advance, node.revision)
+        yield "grace_advance", self.cost(lambda _: node.ask(grace.advance, node.revision), some)
+        page = (0, "", "0")
+        yield "roster_page", self.cost(lambda _: node.ask(grace.roster, "expected", page, SAMPLES), some)
+        yield "scope_view, in grace", self.cost(lambda _: node.ask(nodes.view, adapters), some)
+        yield "client_register, of a lost owner", self.cost(lambda one: node.register([one]), moving)
+        yield "reclaim_admit", self.cost(lambda one: node.ask(grace.admit, one), moving)
+        yield "reclaim_complete", self.cost(lambda one: node.ask(grace.complete, [one]), moving)
+
+        def end() -> None:
+            node.ask(grace.end, 0, b"bench")
+            node.ask(grace.advance, node.revision)
+
         yield "grace_end, with the lift", self.cost_undone(end)
-        self.world.run(end)
+        end()
 
     def _releases(self) -> Iterator[Step]:
-        yield "orphan_drain, 2 clients", self.cost(self._each(releases.drain, 2))
-        claims: list[releases.Claim] = []
-        claim = self._each(releases.claim, 1, 60_000, 0)
-        yield "release_claim", self.cost(claim, lambda reply: claims.extend(reply[1]))
-        yield "release_renew", self.cost(self._call(releases.renew, [one], 60_000) for one in claims)
-        adapters = self.node.node.settings.adapters
-        yield "release_ack", self.cost(self._call(releases.ack, one, adapters) for one in claims)
+        node, claims = self.node, list[releases.Claim]()
+        adapters, some = self.scope.settings.adapters, range(SAMPLES)
+        yield "orphan_drain, 2 clients", self.cost(lambda _: node.ask(releases.drain, 2), some)
+        yield (
+            "release_claim",
+            self.cost(lambda _: claims.extend(node.ask(releases.claim, 1, CLAIM_MS, 0)[1]), some),
+        )
+        yield (
+            "release_renew",
+            self.cost(lambda i: node.ask(releases.renew, [claims[i % len(claims)]], CLAIM_MS), some),
+        )
+        yield "release_ack", self.cost(lambda i: node.ask(releases.ack, [claims[i % len(claims)]], adapters), some)
 
-    def cost(self, calls: Iterable[base.Call[Any]], then: Callable[[Any], object] = lambda _: None) -> Iterator[float]:
-        """Iterate over the server's microseconds of each call; refusals are errors."""
-        for call in calls:
-            self.redis.config_resetstat()
-            reply = self.world.run(call)
-            stats: Any = self.redis.info("commandstats")
-            result = call.parse(reply)
-            then(result)
-            if isinstance(result, list) and isinstance(result[0], Exception):
-                raise result[0]
-            yield float(stats["cmdstat_evalsha"]["usec"])
+    def cost(self, call: Callable[[Any], object], given: Sequence[Any]) -> Iterator[float]:
+        """Iterate over the server's us of a call with each of what is given."""
+        for one in given:
+            yield self._spent(lambda one=one: call(one))  # type: ignore[misc]
 
-    def cost_undone(self, call: base.Call[Any]) -> Iterator[float]:
+    def cost_undone(self, call: Callable[[], object]) -> Iterator[float]:
         """Iterate over the costs of a call that is undone each time."""
-        names = [self.world.key(name) for name in SMALL]
-        names += [self.world.key("node", player.owner) for player in self.world.nodes]
+        names = [key for key in self.redis.scan_iter("*", count=10_000) if self.scope.name_of(key) not in BIG]
+        names += [self.scope.keys.key("lost"), self.scope.keys.key("open"), self.scope.keys.key("orphans")]
         kept = {name: self.redis.dump(name) for name in names}
-
-        def undo(_: object) -> None:
+        told = self.node.serial, self.node.writes, self.node.view
+        for _ in range(SAMPLES):
+            yield self._spent(call)
             for name, value in kept.items():
                 self.redis.delete(name)
                 if value is not None:
                     self.redis.restore(name, 0, value)
+            self.node.serial, self.node.writes, self.node.view = told
 
-        yield from self.cost([call] * SAMPLES, undo)
+    def _spent(self, call: Callable[[], object]) -> float:
+        self.redis.config_resetstat()
+        call()
+        stats: Any = self.redis.info("commandstats")
+        return float(stats["cmdstat_evalsha"]["usec"])
+
+
