@@ -6,89 +6,75 @@ import contextlib
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.direct import Scope, batches
 from benchmarks.figure import Figure
-from benchmarks.scripts import LAPSE, Population
-from coordinator.protocol import clients, grace, releases
+from benchmarks.scripts import CLAIM_MS, RETENTION_MS, Population
+from coordinator.protocol import clients, grace, nodes, releases
 from coordinator.protocol.call import BATCH_MAX, CHANGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CALLS = 20
+CLIENTS = CALLS * BATCH_MAX
 SCRIPT_MS_MAX = 5.0
 
 
 def measure() -> Iterator[Figure]:
     """Measure medians of INFO commandstats; the longest run, which the machine may have interrupted, beside it."""
     with contextlib.ExitStack() as stack:
-        for name, samples in steps(Population(stack, 4 * CALLS * BATCH_MAX)):
+        for name, samples in steps(Population(Scope(stack), 4 * CLIENTS)):
             spent = [sample / 1000 for sample in samples]
             yield Figure(name, statistics.median(spent), "ms", SCRIPT_MS_MAX, {"longest": max(spent)})
 
 
 def steps(population: Population) -> Iterator[tuple[str, Iterator[float]]]:
     """Live the life of a scope by calls of full batches; with samples of each kind."""
-    cost, world, home, node = population.cost, population.world, population.home, population.node.node
-    keys, ids = node.keys, population.ids
-    head = node.lease.head(node.now())
+    cost, home, node = population.cost, population.home, population.node
+    new, coming = [b"new-%d" % i for i in range(CLIENTS)], population.ids[:CLIENTS]
+    moving = population.ids[CLIENTS : 2 * CLIENTS]
+    pairs: list[tuple[bytes, int]] = []
 
-    def batches(ids: list[bytes], size: int = BATCH_MAX) -> Iterator[list[bytes]]:
-        for first in range(0, CALLS * BATCH_MAX, size):
-            yield ids[first : first + size]
+    def of(ids: list[Any], size: int = BATCH_MAX) -> list[Any]:
+        return list(batches(ids, size))
 
-    def register(batch: list[bytes]) -> Any:
-        return clients.register(
-            keys, head, [node.registering(one, "nfs", "10.0.0.7:712", 0, None, None) for one in batch]
-        )
+    def leave(batch: list[bytes]) -> Any:
+        return node.ask(clients.unregister, [(one, 0) for one in batch], CLAIM_MS, RETENTION_MS)
 
-    new = [b"new-%d" % i for i in range(CALLS * BATCH_MAX)]
-    known: list[clients.Registered] = []
-    yield f"client_register, {CHANGE_MAX} new", cost(map(register, batches(new, CHANGE_MAX)), known.extend)
-    generations = {one: registered.generation for one, registered in zip(new, known, strict=True)}
-    yield (
-        f"client_touch, {BATCH_MAX}",
-        cost(clients.statuses("client_touch", keys, head, tuple(batch)) for batch in batches(new)),
-    )
-    yield f"client_view, {BATCH_MAX}", cost(clients.view(keys, head, batch) for batch in batches(ids))
-    yield (
-        f"client_drop, {BATCH_MAX}",
-        cost(
-            clients.statuses(
-                "client_drop", keys, head, tuple(value for one in batch for value in (one, generations[one]))
-            )
-            for batch in batches(new)
-        ),
-    )
-    yield (
-        f"client_unregister, {CHANGE_MAX} with their claims",
-        cost(clients.unregister(keys, head, [(one, 0) for one in batch], 60_000) for batch in batches(new, CHANGE_MAX)),
-    )
+    def asked(batch: list[bytes]) -> None:
+        items = [clients.Registering(one, "nfs", 10**6, b"", 0, b"", b"") for one in batch]
+        node.answer(clients.register, items)
 
-    home.crash()
-    for _ in range(int(LAPSE)):
-        world.jump(1)
-        population.node.run(node.renew())
-    head = node.lease.head(node.now())
-    population.node.run(node.evict([home.owner]))
-    coming = ids[: CALLS * BATCH_MAX]
-    yield f"client_register, {CHANGE_MAX} of a lost owner", cost(map(register, batches(coming, CHANGE_MAX)))
-    yield (
-        f"reclaim_complete, {CHANGE_MAX}",
-        cost(grace.complete(keys, head, batch, idle=False) for batch in batches(coming, CHANGE_MAX)),
-    )
+    yield f"client_register, {CHANGE_MAX} new", cost(lambda b: pairs.extend(node.register(b)), of(new, CHANGE_MAX))
+    yield f"client_touch, {BATCH_MAX}", cost(lambda b: node.ask(clients.touch, b), of(new))
+    yield f"client_view, {BATCH_MAX}", cost(lambda b: node.ask(clients.view, b), of(coming))
+    yield f"client_hold, {BATCH_MAX}", cost(lambda b: node.ask(clients.hold, b), of(pairs))
+    yield f"client_drop, {BATCH_MAX}", cost(lambda b: node.ask(clients.drop, b), of(pairs))
+    yield f"client_unregister, {CHANGE_MAX}", cost(leave, of(new, CHANGE_MAX))
+    yield f"client_register, {CHANGE_MAX} that are held", cost(asked, of(moving, CHANGE_MAX))
+    yield f"client_yield, {BATCH_MAX}", cost(lambda b: home.ask(clients.yield_, b), of(moving))
+    yield f"client_register, {CHANGE_MAX} that were yielded", cost(node.register, of(moving, CHANGE_MAX))
+
+    home.die()
+    node.ask(nodes.evict, home.owner)
+    node.ask(grace.advance, node.revision)
+    yield f"client_register, {CHANGE_MAX} of a lost owner", cost(node.register, of(coming, CHANGE_MAX))
+    yield f"reclaim_complete, {CHANGE_MAX}", cost(lambda b: node.ask(grace.complete, b), of(coming, CHANGE_MAX))
+    facts: dict[str, Any] = {"more": True, "if_empty": "wait", "reason": b"bench"}
+    epoch = node.ask(grace.start, "other", 0, [], **facts)[0]
+    left = [b"left-%d" % i for i in range(CLIENTS)]
     yield (
         f"grace_start, {BATCH_MAX} more",
-        cost(
-            grace.start(keys, head, "o", batch, f"r{batch[0]!r}", more=True, if_empty="wait", reason=b"")
-            for batch in batches([b"left-%d" % i for i in range(CALLS * BATCH_MAX)])
-        ),
+        cost(lambda b: node.ask(grace.start, "other", epoch, b, **facts), of(left)),
     )
-    population.node.run(node.end_grace("the rest does not come back"))
-    yield f"orphan_drain, {BATCH_MAX}", cost(releases.drain(keys, head, BATCH_MAX) for _ in range(CALLS))
+    node.ask(grace.end, 0, b"the rest does not come back")
+    node.ask(grace.advance, node.revision)
+    yield f"orphan_drain, {BATCH_MAX}", cost(lambda _: node.ask(releases.drain, BATCH_MAX), of(left))
     claims: list[releases.Claim] = []
-    claim = releases.claim(keys, head, BATCH_MAX, 60_000, 0)
-    yield f"release_claim, {BATCH_MAX}", cost((claim for _ in range(CALLS)), lambda reply: claims.extend(reply[1]))
     yield (
-        f"release_renew, {BATCH_MAX}",
-        cost(releases.renew(keys, head, claims[:BATCH_MAX], 60_000) for _ in range(CALLS)),
+        f"release_claim, {BATCH_MAX}",
+        cost(lambda _: claims.extend(node.ask(releases.claim, BATCH_MAX, CLAIM_MS, 0)[1]), of(left)),
     )
+    adapters = population.scope.settings.adapters
+    yield f"release_renew, {BATCH_MAX}", cost(lambda b: node.ask(releases.renew, b, CLAIM_MS), of(claims))
+    yield f"release_ack, {BATCH_MAX}", cost(lambda b: node.ask(releases.ack, b, adapters), of(claims))

@@ -34,9 +34,7 @@ def measure() -> Iterator[Figure]:
             pipe.execute()
         initialize(client)
         settings = Settings(grace_seconds=GRACE_SECONDS)
-        nodes = [
-            stack.enter_context(Coordinator(client, node=name, settings=settings)) for name in NODES
-        ]
+        nodes = [stack.enter_context(Coordinator(client, node=name, settings=settings)) for name in NODES]
         late = spread(releases(nodes))
         yield Figure("release callback after its deadline, median", late["p50"], "ms", MEDIAN_MS_MAX, late)
         yield Figure("release callback after its deadline, p99", late["p99"], "ms", P99_MS_MAX)

@@ -76,27 +76,29 @@ class Node:
         self.serial += 1
         return Head(self.owner, 0.0, self.serial, 0, self.writes, self.view)
 
+    def call(self, build: Callable[..., Call[T]], *arguments: Any, **more: Any) -> Call[T]:
+        """Build a call, as it would be sent now."""
+        return build(self.scope.keys.meta, self.head(), *arguments, **more)
+
     def answer(self, build: Callable[..., Call[T]], *arguments: Any, **more: Any) -> T:
         """Build a call and send it; its result, in which clients may be refused."""
-        call = build(self.scope.keys.meta, self.head(), *arguments, **more)
-        reply = self.scope.run(call)
+        call = self.call(build, *arguments, **more)
+        return self.heard(call, self.scope.run(call))
+
+    def heard(self, call: Call[T], reply: Reply) -> T:
+        """Take a reply; its result."""
         self.writes, self.view = reply.writes, reply.raw_view
         return call.result(reply)
 
     def ask(self, build: Callable[..., Call[T]], *arguments: Any, **more: Any) -> T:
         """Do the same; a refusal of one client is an error."""
-        result = self.answer(build, *arguments, **more)
-        for one in result if isinstance(result, list) else ():
-            if isinstance(one, Exception):
-                raise one
-        return result
+        return good(self.answer(build, *arguments, **more))
 
     # -- about clients --------------------------------------------------------------------------------------------
 
     def register(self, ids: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """Connect clients as servers do, with an address and a TTL; pairs of id and generation."""
-        items = [clients.Registering(one, "nfs", FAR, ADDRESS, TTL_MS, b"", b"") for one in ids]
-        answers: Any = self.ask(clients.register, items)
+        answers: Any = self.ask(clients.register, items(ids))
         return [(one, answer.generation) for one, answer in zip(ids, answers, strict=True)]
 
     def register_holders(self, ids: Sequence[bytes]) -> None:
@@ -117,6 +119,19 @@ class Node:
     def revision(self) -> int:
         """The revision of the scope, as it was told last."""
         return view_of(self.view).revision
+
+
+def items(ids: Sequence[bytes]) -> list[clients.Registering]:
+    """Return what is needed to register clients, with an address and a TTL."""
+    return [clients.Registering(one, "nfs", FAR, ADDRESS, TTL_MS, b"", b"") for one in ids]
+
+
+def good(result: T) -> T:
+    """Return a result; a refusal of one client is an error."""
+    for one in result if isinstance(result, list) else ():
+        if isinstance(one, Exception):
+            raise one
+    return result
 
 
 def batches(items: Sequence[T], size: int = BATCH_MAX) -> Iterator[Sequence[T]]:

@@ -197,5 +197,3 @@ class Population:
         call()
         stats: Any = self.redis.info("commandstats")
         return float(stats["cmdstat_evalsha"]["usec"])
-
-

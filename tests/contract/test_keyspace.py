@@ -36,21 +36,22 @@ def test_a_header_names_the_keys_that_its_script_touches(name: str) -> None:
 
 
 def test_a_registration_has_the_fields_that_are_listed() -> None:
-    """The list in registration.lua is what the scripts read and write; at most 13."""
-    lua = "\n".join(path.read_text() for path in script.lua_directory().rglob("*.lua"))
-    code = re.sub(r"--.*", "", lua)
-    read = re.search(r"HMGET', prefix .. 'client:' .. client, ((?:'\w+',?\s*){5,})", code)
-    assert read is not None
-    names = [name for name, _ in fields()]
-    assert re.findall(r"'(\w+)'", read[1]) == names
-    assert len(names) <= 13
-    for written in re.findall(r"'HSET', record, ('owner'.*?)\)\n", code, re.DOTALL):
-        assert set(re.findall(r"'(owner|generation|adapter|[a-z]{3,})'", written)) <= {
-            *names,
-            "live",
-            "yielded",
-            "leaving",
-        }
+    """The list in record.lua is its constants, each is written and read; no script spells a field itself."""
+    lua = {path.stem: re.sub(r"--.*", "", path.read_text()) for path in script.lua_directory().rglob("*.lua")}
+    constants: dict[str, str] = {}
+    for names, values in re.findall(r"^local ([\w, ]+) = (.+)$", lua.pop("record"), re.MULTILINE):
+        constants |= zip(names.split(", "), re.findall(r"'(\w)'", values), strict=True)
+    assert sorted(constants.values()) == sorted(name for name, _ in fields())
+    assert len(constants) <= 13
+    calls = re.findall(
+        r"redis\.call\('(\w+)', (?:record|prefix \.\. 'client:' \.\. [\w.]+), ([^()]*)\)", "\n".join(lua.values())
+    )
+    of_clients = [(command, words) for command, words in calls if re.search(rf"\b(?:{'|'.join(constants)})\b", words)]
+    for name in constants:
+        commands = {command for command, words in of_clients if re.search(rf"\b{name}\b", words)}
+        assert "HSET" in commands, name
+        assert commands & {"HGET", "HMGET"}, name
+    assert not [words for _, words in of_clients if re.match(r"'", words)]
 
 
 def test_what_takes_each_key_away_is_what_the_code_does() -> None:

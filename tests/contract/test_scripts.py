@@ -103,7 +103,7 @@ FIRSTS = (
     "keep_clock(scope)",
     "generations(scope",
     "redis.call('HSET', KEYS[1], 'schema'",
-    "if newest > tonumber(scope.generation) then redis.call('HSET'",
+    "if newest > tonumber(meta[6] or 0) then redis.call('HSET'",
 )
 """What a script that writes does first."""
 
@@ -149,7 +149,8 @@ def test_every_function_of_an_include_is_called(name: str) -> None:
 def test_a_file_uses_what_it_includes(name: str) -> None:
     """Each include is of use to the very file that names it; or to all that name that, which ask it for an argument."""
     for include in _includes(name):
-        names = "|".join(re.findall(r"^local (?:function )?(\w+)", _code(_text(include)), re.MULTILINE))
+        found = re.findall(r"^local (?:function )?([\w, ]+)", _code(_text(include)), re.MULTILINE)
+        names = "|".join(name for line in found for name in re.findall(r"\w+", line))
         users = [other for other in (*NAMES, *INCLUDES) if name in _includes(other)]
         used = [bool(re.search(rf"\b(?:{names})\b", _code(_text(one)))) for one in (name, *users)]
         assert used[0] or (users and all(used[1:])), f"{name} does not use {include}"
