@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from coordinator.protocol import Call
 
-BLOCKS, SINGLES, BATCHES = 20, 200, 20
+BLOCKS, SINGLES, BATCHES = 80, 50, 3
+"""A block takes about 1 ms: a machine that is shared takes the processor away for 4 ms at a time."""
 RATIO_MAX = 2.0
 SINGLE_US_MAX, PER_CLIENT_US_MAX = 20.0, 5.0
 EMPTY_US = 0.7

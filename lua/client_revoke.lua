@@ -45,7 +45,7 @@ if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKE
 commit(scope)
 keep_clock(scope)
 -- A repeat must not end a newer registration. A node revokes one client at a time.
-if scope.owner ~= OPERATOR then redis.call('HSET', mine, 'revoked', first == '0' and scope.serial or first) end
+if scope.owner ~= OPERATOR then redis.call('HSET', mine, 'revoked', first == '0' and serial or first) end
 if right then redis.call('HDEL', prefix .. 'holders:' .. right, client) end
 local owner, upto, wanted = '', right and generation_of[client] or 0, {}
 if reg then

@@ -5,7 +5,8 @@
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
--- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim or empty
+-- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim, or
+--          both empty
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
@@ -26,11 +27,11 @@ now(scope)
 commit(scope)
 keep_clock(scope)
 
-local clients = {}
-for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
 local roster_of = {}
 if scope.active then
   --- @include rights
+  local clients = {}
+  for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
   roster_of = rights_on_rosters(scope, clients)
 end
 local answers, queued, leaving = {}, {}, {}

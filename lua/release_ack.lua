@@ -34,7 +34,6 @@ keep_clock(scope)
 local freed, ended = {}, {}
 
 local function acknowledge(client, entry)
-  unqueue(client)
   local reg = registration(client)
   if reg and reg.generation <= entry.upto then
     redis.call('DEL', prefix .. 'client:' .. client)
@@ -56,21 +55,27 @@ local function acknowledge(client, entry)
     enqueue({ { client = client, upto = reg.generation, reason = 'disconnect',
       at = math.max(scope.clock, reg.due) } })
   end
-  ended[#ended + 1] = client
   freed[#freed + 1], freed[#freed + 2], freed[#freed + 3], freed[#freed + 4] = 'client', client, 'upto',
     int(entry.upto)
 end
 
 local clients, statuses = {}, {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-for i, entry in ipairs(releases_of(clients)) do
+local entries = releases_of(clients)
+for i, entry in ipairs(entries) do
   statuses[i] = 'ACKED'
   if entry and entry.token ~= ARGV[FIRST + GROUP * i - 1] then
-    statuses[i] = 'STALE_TOKEN'
+    statuses[i], entries[i] = 'STALE_TOKEN', false
   elseif entry then
-    acknowledge(clients[i], entry)
+    ended[#ended + 1] = clients[i]
   end
 end
-note_ended(ended)
-if #freed > 0 then event(scope, 'freed', unpack(freed)) end
+if #ended > 0 then
+  unqueue(ended)
+  for i, entry in ipairs(entries) do
+    if entry then acknowledge(clients[i], entry) end
+  end
+  note_ended(ended)
+  event(scope, 'freed', unpack(freed))
+end
 return reply(scope, 'OK', next_due(), unpack(statuses))

@@ -25,7 +25,7 @@ local dataset, clock, newest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local lease, margin, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local scope = begin()
-local told_dataset, told_revision, told_epoch = string.match(scope.told, '^(%S+) (%d+) (%d+)')
+local told_dataset, told_revision, told_epoch = string.match(told, '^(%S+) (%d+) (%d+)')
 local meta = redis.call('HMGET', KEYS[1], 'before', 'loss', 'incarnation', 'revision', 'epoch', 'generation')
 if scope.view ~= '' then
   read_view(scope)

@@ -4,11 +4,14 @@
 --- @include scope
 local OPERATOR = '-'
 
+local serial, told -- of the head, for the few scripts that ask for more than `scope` has
+
 local function begin()
-  local owner, serial, floor, writes, told = string.match(ARGV[1], '^(%S+) (%d+) (%d+) (%d+) (.*)$')
+  local owner, floor, writes
+  owner, serial, floor, writes, told = string.match(ARGV[1], '^(%S+) (%d+) (%d+) (%d+) (.*)$')
   local view = redis.call('HGET', KEYS[1], 'view') or ''
-  local scope = { owner = owner, serial = serial, view = view, told = told, writes = 0,
-    active = string.find(view, ' active ', 1, true) ~= nil }
+  local scope = { owner = owner, view = view, active = string.find(view, ' active ', 1, true) ~= nil, clock = 0,
+    writes = 0 }
   -- Dataset and canary before the fence: a node must not take lost data for an eviction.
   if told ~= view and told ~= '' then -- another view: is it of other data, or of older ones?
     local dataset, revision, epoch = string.match(view, '^(%S+) (%d+) (%d+)')

@@ -1,4 +1,4 @@
--- generations: takes `count` new generations, and keeps the clock with them (now). They are above every generation of the
+-- generations: takes `count` new generations, and keeps the clock with them. They are above every generation of the
 -- scope and not below its clock, so a client's generation never restarts, whatever became of its record.
 -- Returns the one before the first: the caller counts up from there.
 local function generations(scope, count)

@@ -8,7 +8,7 @@ local function live_on(scope, client, reg, generation, home, moves)
     --- @include release
     --- @include unqueue
     local entry = releases_of({ client })[1]
-    if entry and entry.reason == 'disconnect' and not entry.claimed then unqueue(client) end
+    if entry and entry.reason == 'disconnect' and not entry.claimed then unqueue({ client }) end
   end
   local here, holder = prefix .. 'holders:' .. scope.owner, 0
   if reg.owner == scope.owner then

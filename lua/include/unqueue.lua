@@ -1,6 +1,6 @@
--- unqueue: takes a client's release out of the queue.
+-- unqueue: takes the releases of up to 200 clients out of the queue.
 --- @include scope
-local function unqueue(client)
-  redis.call('ZREM', prefix .. 'due', client)
-  redis.call('HDEL', prefix .. 'releases', client)
+local function unqueue(clients)
+  redis.call('ZREM', prefix .. 'due', unpack(clients))
+  redis.call('HDEL', prefix .. 'releases', unpack(clients))
 end
