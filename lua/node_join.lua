@@ -72,8 +72,8 @@ scope.owner = node .. ':' .. incarnation
 redis.call('HSET', KEYS[1], 'incarnation', incarnation)
 keep_clock(scope)
 if empty then start_unknown(scope, grace, lease, margin, 'no data') end
--- Born here, it has no older view: its ack is the present revision.
-redis.call('HSET', prefix .. 'node:' .. scope.owner, 'acked', int(scope.revision), 'writes', 1, 'boot', boot,
+-- Born here, it has no older view: its ack is the present revision. First what every request reads (begin).
+redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', 1, 'floor', 0, 'acked', scope.revision, 'boot', boot,
   'lease', int(lease), 'margin', int(margin), 'grace', int(grace), 'retention', retention, 'version', version,
   'joined', int(scope.clock))
 redis.call('ZADD', prefix .. 'members', int(scope.clock + lease), scope.owner)

@@ -30,7 +30,7 @@ local function begin()
   scope.writes = tonumber(node[1])
   if node[2] then return scope, 'FENCED', node[2] end
   -- A request that its caller has given up does nothing once a later one was executed.
-  if node[3] and tonumber(serial) < tonumber(node[3]) then return scope, 'LATE' end
-  if not node[3] or tonumber(floor) > tonumber(node[3]) then scope.floor = floor end
+  if tonumber(serial) < tonumber(node[3]) then return scope, 'LATE' end
+  if tonumber(floor) > tonumber(node[3]) then scope.floor = floor end
   return scope, nil
 end
