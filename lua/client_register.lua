@@ -15,7 +15,7 @@
 -- Status   DATA_LOST | FENCED | LATE | MOVED | ADAPTER | PRINCIPAL | RELEASING | HELD | LIMIT | REGISTERED | OK
 -- Retry    safe: a repeat gives another generation, and is MOVED if the client has connected elsewhere since
 -- Durable  no
--- Cost     O(clients x lost owners)
+-- Cost     O(clients x lost owners); of a client whose record has expired O(members)
 --- @include begin
 --- @include now
 --- @include commit
@@ -37,6 +37,7 @@ local clients = {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
 local generation = generations(scope, #clients)
 local wanted_here = prefix .. 'wanted:' .. scope.owner
+local releases = redis.call('HMGET', prefix .. 'releases', unpack(clients))
 local gone = repeated and redis.call('HMGET', wanted_here, unpack(clients)) or {}
 local roster_of = {}
 if scope.active then
@@ -116,6 +117,13 @@ local function reboot(client, reg)
   rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'rebooted', at = scope.clock }
 end
 
+-- A release without a record: its record has expired. The right that it frees must not live on beside a new one.
+local function end_expired(client)
+  --- @include rights
+  local owner_of = rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))
+  if owner_of[client] then redis.call('HDEL', prefix .. 'holders:' .. owner_of[client], client) end
+end
+
 -- The registration goes on here; what it was is taken over. Returns when it was first made, and 1 for a holder.
 local function take_over(client, reg, verifier)
   if reg.verifier and verifier ~= '' and reg.verifier ~= verifier then
@@ -128,7 +136,7 @@ local function take_over(client, reg, verifier)
   return reg.since, holder
 end
 
-local function register(client, adapter, limit, addr, ttl, verifier, principal, was_taken)
+local function register(client, adapter, limit, addr, ttl, verifier, principal, was_taken, is_released)
   local reg = registration(client)
   local record, since, holder = prefix .. 'client:' .. client, scope.clock, 0
   if reg then
@@ -142,6 +150,7 @@ local function register(client, adapter, limit, addr, ttl, verifier, principal, 
     if not is_free(client, reg) then return { 'HELD', 0, reg.owner } end
   elseif has_place(client, adapter, limit) then
     new[#new + 1] = client
+    if is_released then end_expired(client) end
   else
     return { 'LIMIT', limit, adapter }
   end
@@ -162,7 +171,7 @@ local answers = {}
 for i = FIRST, #ARGV, GROUP do
   local number = #answers + 1
   answers[number] = register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
-    ARGV[i + 6], gone[number])
+    ARGV[i + 6], gone[number], releases[number])
 end
 seat()
 if #new > 0 then redis.call('SADD', prefix .. 'clients:' .. scope.owner, unpack(new)) end

@@ -2,7 +2,7 @@
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> holders:<owner> members lost open grace reclaimed orphans ended events
 -- ARGV[2]  epoch     int    the epoch meant; 0: whichever is active
--- ARGV[3]  reason    str    for people
+-- ARGV[3]  reason    bytes   for people
 -- ARGV[4]  repeated  int    1: an earlier attempt of this very call got no answer
 -- Returns  nothing
 -- Status   DATA_LOST | FENCED | LATE | STALE_EPOCH | NOT_ACTIVE | ENDED

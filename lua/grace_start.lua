@@ -9,11 +9,11 @@
 -- ARGV[3]  epoch     int    that of the roster that was opened; 0: open it
 -- ARGV[4]  more      int    1: further calls follow, the roster stays open
 -- ARGV[5]  if_empty  str    wait or skip: what a roster on which no client was asked for means
--- ARGV[6]  reason    str    for people
+-- ARGV[6]  reason    bytes   for people
 -- ARGV[..] client    bytes  0 to 200 client ids
--- Returns  for LATER the ms after which to ask again; else the epoch (0: none was started), then a word per client
---          (EXPECTED, LIVE, FORFEITED). STALE_EPOCH: the roster is not open any more: open it and read the store again
--- Status   DATA_LOST | FENCED | LATE | LATER | STALE_EPOCH | STARTED
+-- Returns  for LATER the ms after which to ask again; else the epoch (0: none was started), then a status per client.
+--          STALE_EPOCH: the roster is not open any more: open it and read the store again
+-- Status   DATA_LOST | FENCED | LATE | STALE_EPOCH | LATER | EXPECTED | LIVE | FORFEITED | STARTED
 -- Retry    safe: a repeat adds nothing; that of the last call is STALE_EPOCH
 -- Durable  no
 -- Cost     O(clients x (members + lost owners + orphans))
@@ -37,7 +37,7 @@ if refusal then return reply(scope, refusal, why) end
 now(scope)
 read_view(scope)
 local present = scope.active and scope.epoch or scope.epoch + 1
-local roster = roster_of(node, present)
+local roster = restored_roster(node, present)
 local figures = redis.call('HMGET', prefix .. 'node:' .. scope.owner, 'grace', 'lease', 'margin')
 local length, bound = tonumber(figures[1]), 2 * tonumber(figures[2]) + tonumber(figures[3])
 local is_open = epoch == present and redis.call('SISMEMBER', prefix .. 'open', roster) == 1

@@ -23,7 +23,7 @@ read_view(scope)
 
 commit(scope)
 keep_clock(scope)
-local roster = roster_of(node, scope.active and scope.epoch or scope.epoch + 1)
+local roster = restored_roster(node, scope.active and scope.epoch or scope.epoch + 1)
 local holders = prefix .. 'holders:' .. roster
 local count = redis.call('HLEN', holders)
 redis.call('UNLINK', holders)

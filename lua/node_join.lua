@@ -13,7 +13,7 @@
 -- ARGV[10] dead      int    1: the caller states that the process of an earlier incarnation is dead
 -- ARGV[11] version   str    for display
 -- Returns  incarnation, ms of lease given (0: a repeat, the lease is as it was), id of the newest event
--- Status   DATA_LOST | FENCED | LATE | SCHEMA | JOINED
+-- Status   SCHEMA | FENCED | JOINED
 -- Retry    safe: a repeat with the same boot answers the same incarnation and leaves lease, ack and fence as they are
 -- Durable  no
 -- Cost     O(members)

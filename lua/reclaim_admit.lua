@@ -25,6 +25,7 @@ if refusal == 'BARRIER' then return reply(scope, refusal, pending(scope)) end
 if refusal then return reply(scope, refusal) end
 
 commit(scope)
+keep_clock(scope)
 -- From now on it may have locks here: no other node takes it before this one has closed it.
 redis.call('HSET', prefix .. 'client:' .. client, ADMITTED, scope.epoch)
 return reply(scope, 'ADMITTED')

@@ -46,6 +46,14 @@ class Bridge:
 
         return cast("Coordinator", _Proxy(self, self.run(make())))
 
+    def connect(self, url: str, **arguments: Any) -> Coordinator:
+        """Make a coordinator for a URL."""
+
+        async def make() -> AsyncCoordinator:
+            return AsyncCoordinator.connect(url, **arguments)
+
+        return cast("Coordinator", _Proxy(self, self.run(make())))
+
     def run(self, work: Any) -> Any:
         """Run a coroutine on the loop, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(BOUND)

@@ -10,6 +10,9 @@ from coordinator.protocol.call import OPERATOR
 if TYPE_CHECKING:
     from tests.world import Player
 
+OF_NO_MEMBER = {"node_join", "scope_init", "scope_lost"}
+"""Scripts that a node asks for before it is a member, or when it is one no more; and an operator."""
+
 
 OF_NO_MEMBER = {"node_join", "scope_init", "scope_lost"}
 """Scripts that a node asks for before it is a member, or when it is one no more; and an operator."""
@@ -63,3 +66,8 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
     ]
     assert sorted(call.script.name for call in calls) == list(script.names()), "a script is missing here"
     return calls
+
+
+def members_calls(player: Player, client: str, victim: str) -> list[Call[Any]]:
+    """Return those of them that only a member asks for."""
+    return [call for call in every_call(player, client, victim) if call.script.name not in OF_NO_MEMBER]

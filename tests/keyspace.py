@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 READERS = {
     "open": "SMEMBERS", "lost": "SMEMBERS", "members": ("ZRANGE", 0, -1), "due": ("ZRANGE", 0, -1),
     "releases": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "HGETALL", "wanted": "HGETALL",
-    "client": ("HMGET", "o", "g", "s", "a"), "adapter": "SMEMBERS", "meta": ("HMGET", "view"),
+    "client": ("HMGET", "o", "g", "s", "a"), "adapter": "SMEMBERS",
+    "meta": ("HMGET", "view", "generation"),
 }  # fmt: skip
 """How a key is read, by its name; of the others only the TTL counts."""
 TYPES = {name: kind for name, kind, *_ in described()}
@@ -26,6 +29,9 @@ MAY_EXPIRE = {"client", "node"}
 GONE, NO_TTL = -2, -1
 """What PTTL answers of a key that expired since it was listed, and of one that does not expire."""
 RESTORED = b":restored:"
+_REASONS = b"revoked|orphaned|forfeited|rebooted"
+_RELEASE = re.compile(rb"(\d+) (disconnect|%b) (?:- - -|\d+ \S+ (?:-|(\d+):(?:%b)))" % (_REASONS, _REASONS))
+"""What release.lua writes: upto, reason, token, claimant, more. There is more only while somebody works on it."""
 
 
 def leaks(client: redis.Redis, namespace: str) -> list[str]:
@@ -84,10 +90,45 @@ class Scope:
         """Iterate over all rules."""
         yield from self._lives()
         yield from self._owners()
+        yield from self._wanted()
         yield from self._rosters()
         yield from self._rights()
         yield from self._releases()
-        yield from self._clients()
+        for client, record in self.derived("client"):
+            yield from self._registration(client, *record)
+        yield from self._sets()
+
+    # -- what the rules are about ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _view(self) -> tuple[int, bool]:
+        """The epoch, and whether its period is active; 0 before there is a view."""
+        words = ((self.fixed("meta") or [None])[0] or b"- 0 0 normal").split(b" ")
+        return int(words[2]), words[3] == b"active"
+
+    @functools.cached_property
+    def _members(self) -> set[bytes]:
+        return set(self.fixed("members"))
+
+    @functools.cached_property
+    def _gone(self) -> set[bytes]:
+        """Lost owners, orphans and restored rosters: what they have is waited for, or will be drained."""
+        return set(self.fixed("lost")) | set(self.fixed("orphans"))
+
+    @functools.cached_property
+    def _open_rosters(self) -> set[bytes]:
+        return {name for name in self.fixed("open") if RESTORED in name}
+
+    @functools.cached_property
+    def _upto(self) -> dict[bytes, int]:
+        """Up to which generation each client is being freed, what is to come after a claim included."""
+        upto = {}
+        for client, entry in dict(self.fixed("releases")).items():
+            if found := _RELEASE.fullmatch(entry):
+                upto[client] = max(int(found[1]), int(found[3] or 0))
+        return upto
+
+    # -- the rules ------------------------------------------------------------------------------------------------
 
     def _lives(self) -> Iterator[str]:
         for (kind, suffix), ttl in self.ttl.items():
@@ -96,42 +137,63 @@ class Scope:
             elif kind not in MAY_EXPIRE and ttl >= 0:
                 yield f"{kind}:{suffix!r} must not expire"
 
-    @property
-    def _is_active(self) -> bool:
-        return b" active " in ((self.fixed("meta") or [b""])[0] or b"")
-
-    def _open_rosters(self) -> set[bytes]:
-        return {name for name in self.fixed("open") if RESTORED in name}
-
     def _owners(self) -> Iterator[str]:
-        members, rosters = set(self.fixed("members")), set(self.fixed("lost")) | set(self.fixed("orphans"))
-        restored = {owner for owner in rosters if RESTORED in owner} | self._open_rosters()
+        """Whose keys are there: of members, of those that are gone and not drained, of rosters that are being read."""
+        restored = {owner for owner in self._gone if RESTORED in owner} | self._open_rosters
         for owner, _ in self.derived("node"):
-            needed = owner in members or owner in restored
+            needed = owner in self._members or owner in restored
             if (self.ttl["node", owner] == NO_TTL) is not needed:
                 yield f"node:{owner!r} has a TTL of {self.ttl['node', owner]}, needed: {needed}"
+        for owner in self._members | restored:
+            if ("node", owner) not in self.data:
+                yield f"{owner!r} has no record"
         for kind in ("clients", "holders"):
             for owner, _ in self.derived(kind):
-                if owner not in members and owner not in rosters:
+                if owner not in self._members and owner not in self._gone:
                     yield f"{kind}:{owner!r} is of nobody"
-        yield from (f"wanted:{owner!r} is of no member" for owner, _ in self.derived("wanted") if owner not in members)
+        yield from (f"{owner!r} is a member, and gone" for owner in self._members & self._gone)
+
+    def _wanted(self) -> Iterator[str]:
+        for owner, wanted in self.derived("wanted"):
+            if owner not in self._members:
+                yield f"wanted:{owner!r} is of no member"
+            if odd := set(wanted.values()) - {b"yield", b"revoke", b"gone"}:
+                yield f"wanted:{owner!r} has the words {odd}"
 
     def _rosters(self) -> Iterator[str]:
-        if not self._is_active:
-            if self.fixed("lost"):
-                yield "lost has entries outside of a period"
-            nodes = {owner.rpartition(b":")[0] for owner in self.fixed("members")}
-            for name in self.fixed("open"):
-                if name.split(RESTORED)[0] not in nodes or RESTORED not in name:
-                    yield f"open has {name!r} outside of a period"
-        if ("ended", b"") in self.data and not self._open_rosters():
-            yield "ended is there, but no roster is open"
+        epoch, is_active = self._view
+        if self.fixed("lost") and not is_active:
+            yield "lost has entries outside of a period"
+        nodes = {owner.rpartition(b":")[0] for owner in self._members}
+        allowed = {b"wait", b"unknown"} | self._members if is_active else set()
+        for name in set(self.fixed("open")) - allowed:
+            node, found, of = name.partition(RESTORED)
+            if not found or int(of) != epoch + (not is_active):
+                yield f"open has {name!r} outside of a period"
+            elif node not in nodes and not is_active:
+                yield f"open has {name!r}, whose node is no member"
+        if (("ended", b"") in self.data) is not bool(self._open_rosters):
+            yield "a roster is open without `ended`" if self._open_rosters else "ended is there, but no roster is open"
 
     def _rights(self) -> Iterator[str]:
-        held = dict(self.derived("holders"))
-        counted = Counter(
-            client for owner in {*self.fixed("members"), *self.fixed("lost")} for client in held.get(owner, ())
-        )
+        """At most one each, at the client's home or on a roster, and no right or registration from the future."""
+        newest = int((self.fixed("meta") or [None, None])[1] or 0)
+        records, counted = dict(self.derived("client")), Counter[bytes]()
+        for owner, held in self.derived("holders"):
+            if owner in self._members or owner in self.fixed("lost"):
+                counted.update(held.keys())
+            for client, generation in held.items():
+                home, registered, state, _ = records.get(client, (None, None, None, None))
+                if int(generation) > newest:
+                    yield f"{client!r} has a right of generation {generation!r}, the newest is {newest}"
+                if owner not in self._members:
+                    continue
+                if home is None and client not in self._upto:
+                    yield f"{client!r} has a right at {owner!r}, but no record and no release"
+                elif home is not None and (home != owner or int(generation) > int(registered)):
+                    yield f"{client!r} has a right at {owner!r}, but is registered at {home!r}"
+                elif state == b"revoked":
+                    yield f"{client!r} has a right at {owner!r}, but was revoked"
         yield from (f"{client!r} has {count} rights" for client, count in counted.items() if count > 1)
 
     def _releases(self) -> Iterator[str]:
@@ -139,34 +201,42 @@ class Scope:
         for client in due ^ releases.keys():
             yield f"release of {client!r} is {'due, but nothing else' if client in due else 'not due'}"
         for client, entry in releases.items():
-            if len(entry.split(b" ")) != 5:
+            found = _RELEASE.fullmatch(entry)
+            if not found or (found[3] and int(found[3]) <= int(found[1])):
                 yield f"release of {client!r} is {entry!r}"
 
-    def _clients(self) -> Iterator[str]:
-        releases = dict(self.fixed("releases"))
+    def _registration(
+        self, client: bytes, owner: bytes, generation: bytes, state: bytes | None, adapter: bytes
+    ) -> Iterator[str]:
+        """Ask that it has its place, is of its owner until that is drained, and is due if it is over."""
+        word, expires = (state or b"live").decode(), self.ttl["client", client] >= 0
+        is_served, is_due = word in {"live", "yielded"}, client in self._upto
+        covered = self._upto.get(client, 0) >= int(generation)
+        in_set = client in self.data.get(("clients", owner), ())
+        what = f"client:{client!r} of {owner!r}"
+        if state == b"live" or word not in {"live", "yielded", "deferred", "revoked", "leaving"}:
+            yield f"{what} has the state {state!r}"
+        if client not in self.data.get(("adapter", adapter), ()):
+            yield f"{what} has no place of {adapter!r}"
+        if not in_set and (owner in self._members or not (covered or (is_due and not is_served))):
+            yield f"{what} is {word}, but neither a client of its owner nor drained"
+        if not is_served and not is_due:  # an older release will do, whose acknowledgement arms it
+            yield f"{what} is {word}, but not due"
+        if word == "revoked" and not covered:
+            yield f"{what} is revoked, but no release frees it"
+        if is_served and covered and in_set and owner not in self.fixed("orphans"):
+            yield f"{what} is {word}, but is being freed up to {self._upto[client]}"
+        if (word == "deferred") is not expires and word != "leaving":
+            yield f"{what} is {word} and has a TTL of {self.ttl['client', client]}"
+
+    def _sets(self) -> Iterator[str]:
+        """Nobody has a place, or is in an owner's set, who is not registered so; what is being released may be."""
         records = dict(self.derived("client"))
-        sets = dict(self.derived("clients"))
-        places = dict(self.derived("adapter"))
-        gone = set(self.fixed("lost")) | set(self.fixed("orphans"))
-        for client, (owner, generation, state, adapter) in records.items():
-            word = (state or b"live").decode()
-            if client not in places.get(adapter, ()):
-                yield f"client:{client!r} has no place of {adapter!r}"
-            covered = client in releases and _upto(releases[client]) >= int(generation)
-            if not covered and client not in sets.get(owner, ()):
-                yield f"client:{client!r} ({word}) is neither a client of {owner!r} nor due"
-            if client not in releases and word not in {"live", "yielded"} and owner not in gone:
-                yield f"client:{client!r} is {word}, but not due"
-            expires = self.ttl["client", client] >= 0
-            if (word == "deferred" and not expires) or (word in {"live", "yielded"} and expires):
-                yield f"client:{client!r} is {word} and has a TTL of {self.ttl['client', client]}"
-        for kind in ("adapter", "clients"):
-            for suffix, members in self.derived(kind):
-                for client in members - records.keys() - releases.keys():
-                    yield f"{kind}:{suffix!r} has {client!r}, which has no record and is not due"
-
-
-def _upto(entry: bytes) -> int:
-    """Return up to which generation a release frees, with what is to follow it while it is claimed."""
-    upto, _, _, _, more = entry.split(b" ")
-    return max(int(upto), int(more.partition(b":")[0]) if b":" in more else 0)
+        for kind, at in (("clients", 0), ("adapter", 3)):
+            for suffix, clients in self.derived(kind):
+                for client in clients - self._upto.keys():
+                    if client in records:
+                        if records[client][at] != suffix:
+                            yield f"{kind}:{suffix!r} has {client!r}, whose record says {records[client][at]!r}"
+                    elif kind == "adapter" or suffix in self._members:
+                        yield f"{kind}:{suffix!r} has {client!r}, which has no record and is not due"

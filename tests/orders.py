@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LAPSE = 9.5
 """Seconds in which a death is noticed: lease, margin, and what it takes to look."""
 LOST, DOWN = "lost", "down"
+REQUESTS_MAX = 5_000
+"""Round trips and sleeps after which a flow does not end any more."""
 
 
 def lose(world: World, player: Player) -> None:
@@ -72,11 +74,12 @@ def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
 
     def go_on() -> Flow[Any]:
         asked = request
-        while True:
+        for _ in range(REQUESTS_MAX):
             try:
                 asked = flow.send((yield asked))
             except StopIteration as end:
                 return end.value
+        return pytest.fail("it waits for ever")
 
     return player.run(go_on())
 

@@ -126,6 +126,7 @@ class Coordinator(Shared):
 
     def start(self) -> Self:
         """Join the scope and return with a valid lease and a view, or raise Unavailable, ContractBroken."""
+        self._refuse_if_stopped()  # before the lock: in a forked child a thread that is not there may have it
         with self._starting:
             self._refuse_if_stopped()
             if not self._threads:

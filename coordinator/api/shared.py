@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -129,6 +130,7 @@ class Shared:
     def _open(self) -> None:
         """Let the node act; checked after it, since it may be stopped at any moment."""
         self._pid = os.getpid()
+        _started.add(self)
         self._node.closed = False
         self._refuse_if_stopped()
 
@@ -136,6 +138,7 @@ class Shared:
         """End a start that failed: another may begin, in a child as well."""
         self._node.closed = True
         self._pid = 0
+        _started.discard(self)
 
     def _shut(self) -> None:
         """Let the node act no more: its checks refuse, its calls raise Closed."""
@@ -160,6 +163,19 @@ class Shared:
     def _begin_releases(self, claims: list[Claim], asked: float) -> None:
         """Begin the release callbacks of claims that were asked for at a node time."""
         raise NotImplementedError
+
+
+_started: weakref.WeakSet[Shared] = weakref.WeakSet()
+"""All that were started in this process."""
+
+
+def _forked() -> None:
+    """Close the copies that a forked child has, before any code of it runs."""
+    for coordinator in list(_started):
+        coordinator._node.forked()  # noqa: SLF001  (of this module's class)
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def only(results: list[Any]) -> Any:

@@ -64,6 +64,10 @@ class Lease:
         self._valid_until = NEVER
         self._rebuild()
 
+    def forked(self) -> None:
+        """Go on in a forked child, without the lock: a thread that is not there may have it."""
+        self._mutex = threading.Lock()
+
     # -- the node's time and the scope's ------------------------------------------------------------------------
 
     @property

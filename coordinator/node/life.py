@@ -256,8 +256,8 @@ class Life:
         now = self.now()
         self.metrics.round_trip(call.script.name, now - call.head.sent, None)
         renewed = call.result(reply)
-        self.told = max(self.told, acked)
         self.lease.renewed(call.head, reply, now, extended=renewed.extended)
+        self.told = max(self.told, acked)  # last: whoever reads it finds what the answer said
         self.last_renewal = renewed
         self.take_due(renewed.next_due_ms, mark)
         self.wanted.update(renewed.wanted)
@@ -323,6 +323,21 @@ class Life:
             log.error("%s is over: %s", self.lease.owner, refusal_of(reason))
             self.on_ended(reason.value)
         self.wake()
+
+    def forked(self) -> None:
+        """End this copy, in a forked child: the node, its threads and connections are the parent's.
+
+        Threads that are not there may have any lock, those of metrics too.
+        """
+        self._mutex = threading.Lock()
+        self.lease.forked()
+        self.registry.forked()
+        self.metrics = LockMetrics.disabled().bind(
+            self.name, self.keys.scope, (), lease=self.lease, clients=self.registry.counts, now=self.now
+        )
+        self.wake = lambda: None
+        self.end(Reason.CLOSED)
+        self.closed = True
 
     def refuse_if_over(self) -> None:
         """Raise why this incarnation is over, if it is."""

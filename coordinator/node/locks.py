@@ -217,10 +217,8 @@ class Locks(Clients):
         if not result.repeated:
             self.metrics.reclaimed(granted=True)
         if entry is not None:
-            if locks is not None:
+            if not (result.repeated and entry.holder):  # else locks may have been granted since `locks` were counted
                 entry.lock_count = locks
-            elif not (result.repeated and entry.holder):
-                entry.lock_count = None
             entry.holder, entry.unsure = True, False
 
     # -- lock counts: only the first lock and the last one gone reach Redis -----------------------------------------

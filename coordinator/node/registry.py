@@ -64,6 +64,10 @@ class Registry:
         self.wake: Callable[[], None] = lambda: None
         """Called when somebody may wait for what has just ended."""
 
+    def forked(self) -> None:
+        """Go on in a forked child, without the lock: a thread that is not there may have it."""
+        self._mutex = threading.Lock()
+
     # -- entries ------------------------------------------------------------------------------------------------------
 
     def get(self, client: bytes) -> Entry | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Script:
     statuses: tuple[str, ...]
     """Status words in order of precedence."""
     uses: tuple[str, ...]
-    """Names of the keys that its own text spells (`meta`, `client:<id>` as `client`); its includes add theirs."""
+    """Patterns of the keys that it and its includes read or write: `meta`, `client:<id>`, ..."""
     arguments: tuple[tuple[str, str, str, str], ...]
     """Position (or `..` for a repeated group), name, type, meaning, in the order of ARGV."""
     retry: str
@@ -72,8 +73,9 @@ def _filled(folder: Path, text: str, seen: list[str], found: dict[str, None]) ->
     """Return `text` with what its indented includes bring beyond what was `seen` before it, in their places."""
 
     def fill(run: re.Match[str]) -> str:
+        indent = " " * (len(run[0]) - len(run[0].lstrip(" ")))
         outer = re.sub("^ +", "", run[0], flags=re.MULTILINE)
-        return "\n".join([*_resolve(folder, outer, list(seen), found), ""])
+        return "".join(textwrap.indent(part, indent) for part in _resolve(folder, outer, list(seen), found))
 
     return _INNER.sub(fill, text)
 
@@ -87,19 +89,18 @@ def parse(name: str, folder: Path) -> Script:
     source = "\n".join([*parts, _filled(folder, text, outer, found)])
     first = re.match(rf"-- {name}: (.+(?:\n-- (?!KEYS|Uses|ARGV|Returns).+)*)", text)
     fields = {key: re.sub(r"\s*\n--\s*", " ", value) for key, value in _FIELD.findall(text)}
-    missing = {"Returns", "Status", "Retry", "Durable", "Cost"} - fields.keys()
+    missing = {"Uses", "Returns", "Status", "Retry", "Durable", "Cost"} - fields.keys()
     if first is None or missing:
         msg = f"lua/{name}.lua: header lacks {', '.join(sorted(missing)) or 'its first line'}"
         raise ContractBroken(msg)
     statuses = tuple(word.strip() for word in fields["Status"].split("|"))
-    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(
         name=name,
         source=source,
-        sha=sha,
+        sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
         purpose=re.sub(r"\s*\n--\s*", " ", first[1]),
         statuses=statuses,
-        uses=uses(text),
+        uses=tuple(fields["Uses"].split()),
         arguments=tuple(_ARGUMENT.findall(source)),
         retry=fields["Retry"],
         durable=fields["Durable"],
@@ -108,12 +109,6 @@ def parse(name: str, folder: Path) -> Script:
         includes=tuple(found),
         words={status.encode(): status for status in statuses},
     )
-
-
-def uses(text: str) -> tuple[str, ...]:
-    """Return the names of the keys that a file's `Uses` lines declare."""
-    found = re.search(r"^-- Uses\s+(.+(?:\n--  {2,}\S.*)*)$", text, re.MULTILINE)
-    return tuple(re.sub(r":<\w+>|\n--", "", found[1]).split()) if found else ()
 
 
 def names() -> tuple[str, ...]:

@@ -24,7 +24,7 @@ local function lose_owner(scope, owner, fence, reason)
   read_view(scope)
   if not scope.active then
     -- What it was reading in its lock store has started nothing; inside a period it rules out an early exit.
-    forget_roster(roster_of(string.match(owner, '^(.*):%d+$'), scope.epoch + 1))
+    forget_roster(restored_roster(string.match(owner, '^(.*):%d+$'), scope.epoch + 1))
   end
   if redis.call('HLEN', prefix .. 'holders:' .. owner) > 0 then
     start_period(scope, owner, tonumber(figures[1]), 2 * tonumber(figures[2]) + tonumber(figures[3]), reason)

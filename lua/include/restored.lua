@@ -1,10 +1,11 @@
--- restored: the roster that a node brings from its lock store, `<node>:restored:<epoch>`. Its record, `node:<roster>`,
--- has the generation of its start. While one is open, `ended` collects the clients whose right or release ended since.
+-- restored: the roster that a node brings from its lock store, `<node>:restored:<epoch>` (restored_roster). Its record
+-- `node:<roster>` has the generation of its start. While one is open, `ended` collects the clients whose right or
+-- release ended since.
 -- close_roster: it is complete, or its node is gone; forget_roster: nobody was on it; forget_open: the period is over,
 -- whatever was still being read; a roster that is lost with its clients is left to the drain.
 --- @include scope
 --- @include int
-local function roster_of(node, epoch)
+local function restored_roster(node, epoch)
   return node .. ':restored:' .. int(epoch)
 end
 

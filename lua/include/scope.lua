@@ -1,6 +1,7 @@
 -- scope: spells the keys of the scope, which all begin as its one declared key does. A key is written
 -- `prefix .. 'name'` or `prefix .. 'name:' .. id` where it is used; this is the list of them.
--- A line per key: name, type, pattern, what it holds. docs/keyspace.md is made of these lines.
+-- A line per key: name, type, pattern, what it holds; and one per field: key, field, what it holds (those of
+-- client:<id> are in registration.lua). docs/keyspace.md is made of these lines. Times are ms of the scope clock.
 -- KEY meta       hash    meta             schema, view (in every reply), scope clock, counters, when data were lost
 -- KEY grace      hash    grace            the period beyond the view: start, barriers, reason; summary of the last
 -- KEY open       set     open             rosters not complete yet, owners to come; `wait` and `unknown`: no early exit
@@ -17,6 +18,48 @@
 -- KEY clients    set     clients:<owner>  clients registered through that owner
 -- KEY holders    hash    holders:<owner>  client -> generation: the rights under that owner; of a lost one: its roster
 -- KEY wanted     hash    wanted:<owner>   client -> yield, revoke or gone: what that member is to close
--- KEY client     hash    client:<id>      registration
+-- KEY client     hash    client:<id>      the registration of a client
 -- KEY adapter    set     adapter:<name>   clients that occupy a place of that adapter's limit
+-- FIELD meta schema       which version of keys and fields this is
+-- FIELD meta view         what every reply tells of the scope (view.lua)
+-- FIELD meta clock        the scope clock when it was last stored
+-- FIELD meta raw          the time of Redis' machine at that moment
+-- FIELD meta generation   the newest generation of all clients
+-- FIELD meta incarnation  the newest incarnation of all nodes
+-- FIELD meta claims       how many releases were claimed: what the next token is
+-- FIELD meta before       id of the dataset before data were last lost
+-- FIELD meta loss         when data were last lost
+-- FIELD meta revision     while there is no view because data were lost: the newest revision that nodes remember
+-- FIELD meta epoch        likewise: the newest epoch
+-- FIELD grace started     when the period started
+-- FIELD grace reason      why it started
+-- FIELD grace length      how long it lasts once it is in force, ms
+-- FIELD grace bound       2L + M of the slowest member, ms: by then its barrier has passed
+-- FIELD grace earliest    nothing is in force before this; 0: at once
+-- FIELD grace r1          revision of its start, 0 in a normal scope
+-- FIELD grace r1_at       when that was
+-- FIELD grace r2          revision of its close, 0 before that
+-- FIELD grace r2_at       when that was
+-- FIELD grace end_reason  why an operator last ended a period
+-- FIELD grace last_epoch  the last period that is over; the fields below are of it
+-- FIELD grace last_reason why that started
+-- FIELD grace last_started when it started
+-- FIELD grace last_duration how long it lasted, ms
+-- FIELD grace last_reclaimed how many clients completed
+-- FIELD grace last_forfeited how many rights were not used
+-- FIELD node acked        the revision to which the node has switched its view
+-- FIELD node writes       its canary: how many of its changes must not be forgotten
+-- FIELD node floor        its requests with a smaller serial do nothing any more
+-- FIELD node fenced       why it may do nothing any more: superseded, evicted, left or data_lost
+-- FIELD node boot         random per life of its process
+-- FIELD node lease        its lease, ms
+-- FIELD node margin       its barrier margin, ms
+-- FIELD node grace        its grace, ms
+-- FIELD node retention    how long its record is kept when it is no member any more, ms
+-- FIELD node joined       when it joined
+-- FIELD node renewed      when it last renewed its lease, if the lease was ended before its time
+-- FIELD node revoked      serial of its last client_revoke
+-- FIELD node version      of its library, for people
+-- FIELD node generation   of a restored roster: the newest generation when the roster was opened
+-- FIELD node asked        of a restored roster: 1 if its node has brought clients
 local prefix = string.sub(KEYS[1], 1, -5)

@@ -16,7 +16,7 @@ from coordinator import (
     ReclaimRefused,
     RegistrationRefused,
 )
-from tests.behaviour.test_unknown_outcomes import LOST, faulty
+from tests.faults import LOST, faulty
 
 if TYPE_CHECKING:
     from tests.world import Player, World
@@ -39,18 +39,31 @@ def refused(node: Player, client: str, error: type[CoordinatorError], reason: st
 
 
 def test_07_in_normal_state(world: World) -> None:
-    """There is nothing to reclaim in: NO_GRACE, before any period and after one; a holder hears that it has its locks."""
+    """There is nothing to reclaim in: NO_GRACE, before any period and after one."""
     n1 = world.node("n1")
-    n1.register("a")
-    n1.lock("a")
     n1.register("b")
-    with pytest.raises(ReclaimRefused, match="has its locks here"):
-        n1.admit("a")
-    assert n1.complete("a").repeated
     refused(n1, "b", NoGrace, "no_grace")
     n1.start("x")
     n1.run(n1.node.end_grace("operator"))
     refused(n1, "b", NoGrace, "no_grace")
+
+
+def test_07_a_client_that_has_its_locks_here(world: World) -> None:
+    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    for active in (False, True):
+        if active:
+            n1.start("x")
+        before = world.dump()
+        with pytest.raises(ReclaimRefused, match="already"):
+            n1.admit("a")
+        assert world.dump() == before
+        rosters = world.dump(*ROSTERS)
+        assert n1.complete("a").repeated
+        assert world.dump(*ROSTERS) == rosters
+        assert n1.view_of("a").lock_count == 1
 
 
 def test_07_after_ones_own_completion(world: World) -> None:
@@ -190,14 +203,15 @@ def test_07_the_retry_succeeds_after_the_lift_too(world: World) -> None:
 
 
 def test_07_the_only_node_loses_the_reply_that_lifted(world: World) -> None:
-    """Its completion closed, and its ack lifted: the retry finds the scope closing, and is a success."""
+    """Its completion closed: the retry is a success, whose second round trip lifts all the same."""
     n1 = world.node("n1")
     n1.start("a")
     n1.register("a")
     n1.admit("a").confirm()
     (outcome,) = faulty(n1, n1.node.complete([b"a"]), LOST)
     assert isinstance(outcome, ReclaimOutcome)
-    assert outcome.repeated
+    assert (outcome.repeated, outcome.lifted) == (True, False), "the lift is told once"
+    assert n1.check().allowed
     assert n1.view().state is GraceState.NORMAL
     world.settle()
     assert [(period.epoch, period.reclaimed) for period in n1.periods] == [(1, 1)]
@@ -211,21 +225,3 @@ def test_07_refused_before_the_barrier_is_not_final(world: World) -> None:
     refused(n1, "a", BarrierPending, "has to wait")
     world.settle()
     n1.admit("a").confirm()
-
-
-def test_07_a_client_that_has_its_locks_here(world: World) -> None:
-    """In a normal scope and in a period: `already`, that is, there is nothing to reclaim; and nothing changes."""
-    n1 = world.node("n1")
-    n1.register("a")
-    n1.lock("a")
-    for active in (False, True):
-        if active:
-            n1.start("x")
-        before = world.dump()
-        with pytest.raises(ReclaimRefused, match="already"):
-            n1.admit("a")
-        assert world.dump() == before
-        rosters = world.dump(*ROSTERS)
-        assert n1.complete("a").repeated
-        assert world.dump(*ROSTERS) == rosters
-        assert n1.view_of("a").lock_count == 1

@@ -168,28 +168,6 @@ def test_12_a_node_lost_inside_a_period_is_not_drained_before_the_lift(world: Wo
     assert n3.released() == []
 
 
-def test_11_a_newer_right_does_not_fall_with_an_older_forfeit(world: World) -> None:
-    """What is forfeited goes up to its generation: what the client has locked since stays, wherever it moves."""
-    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
-    n1.register("a")
-    n1.lock("a")
-    n1.crash()
-    world.pass_time(LAPSE)
-    assert n2.register("a").must_reclaim
-    n2.run(n2.node.end_grace("test"))
-    for node in (n2, n3):
-        node.listen()
-        node.run(node.node.renew())
-    n2.run(n2.node.advance())
-    assert n2.view().state is GraceState.NORMAL
-    n2.lock("a")  # before the drain of n1 has come
-    assert n3.register("a").holder
-    world.settle()
-    world.pass_time(2)
-    assert n3.view_of("a").holder
-    assert list(all_released(world)) == [("a", "forfeited")]
-
-
 def test_11_a_forfeit_covers_what_a_client_brought_from_earlier_nodes(world: World) -> None:
     """It locked at n1, then at n2 with those locks: when n2's period ends without it, one release covers both."""
     n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))

@@ -21,9 +21,8 @@ from coordinator.protocol import nodes
 from coordinator.protocol.call import OPERATOR, Head
 from tests.world import GRACE, World
 
-LEASE_AND_MARGIN = 8.5
-
 LOCKS = 10
+LEASE_AND_MARGIN = 8.5
 
 
 def test_01_one_node_ends_early_in_the_reply_to_the_last_completion(world: World) -> None:
@@ -147,23 +146,24 @@ def test_03_skip_does_not_end_it_while_another_roster_is_open(world: World) -> N
     assert n1.view().state is GraceState.NORMAL
 
 
-def test_03_a_scope_without_data_begins_with_a_full_grace(world: World) -> None:
-    """Nobody knows who held what: nothing is in force before L + M, and then the whole period is waited for."""
+def test_03_cold_start_of_what_was_not_initialized_is_a_full_grace(world: World) -> None:
+    """A scope without data waits L + M, since its data may have been lost, and then the whole period."""
     n1 = world.node("n1", new=False)
     assert not n1.check(Operation.NEW).allowed
     n1.register("a")
     with pytest.raises(BarrierPending):
         n1.admit("a")
-    world.pass_time(6 + 2.5 - 1)
+    world.pass_time(LEASE_AND_MARGIN - 0.5)
     assert not n1.view().in_force
-    world.pass_time(1.5)
+    world.pass_time(1)
     assert n1.view().in_force
     with pytest.raises(ReclaimRefused):
         n1.admit("a")
-    world.pass_time(GRACE - 2)
+    world.pass_time(GRACE - 1)
     assert n1.view().state is GraceState.ACTIVE
     world.pass_time(2)
     assert n1.check(Operation.NEW).allowed
+    assert [(p.epoch, p.expected) for p in n1.periods] == [(1, 0)]
 
 
 def test_04_only_complete_clients_of_the_roster_count(world: World) -> None:
@@ -208,7 +208,8 @@ def test_05_a_client_that_completed_and_gave_its_locks_back_is_no_leftover(world
     world.settle()
     n2.reclaim("a")
     n2.run(n2.node.drop(b"a"))
-    n1.start("a", "c")
+    started = n1.start("a", "c")
+    assert (started.expected, started.live) == (1, 1)
     assert sorted(n1.view().waiting_for) == ["b", "c"]
     n2.register("a")
     with pytest.raises(ReclaimRefused, match="not_expected"):
@@ -254,13 +255,15 @@ def test_06_revoked_while_reclaiming(world: World) -> None:
 
 
 def test_06_an_old_reply_does_not_loosen(world: World) -> None:
-    """A reply under way when the node was told of the start is ignored: it is of an older revision."""
+    """A reply that was under way when the node heard of the start is ignored, whenever its request was sent."""
     n1, n2 = world.node("n1"), world.node("n2")
-    asked = n1.node.lease.head(n1.node.now())
-    old = world.run(nodes.renew(n1.node.meta, asked, 0))
+    old = world.run(nodes.view(n1.node.meta, n1.node.lease.head(n1.node.now()), ("nfs",)))
     n2.start("a")
     n1.listen()
     assert not n1.check(Operation.NEW).allowed
+    n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
+    assert not n1.check(Operation.NEW).allowed
+    n1.run(n1.node.renew())
     n1.node.lease.observe(n1.node.lease.head(n1.node.now() + 1), old, n1.node.now() + 1)
     assert not n1.check(Operation.NEW).allowed
 
@@ -344,24 +347,6 @@ def test_07_a_completion_in_a_normal_scope_refuses_nobody_else(world: World) -> 
     assert n1.check().allowed
     with pytest.raises(StopIteration):
         flow.send(n1.send(request))
-
-
-def test_03_cold_start_of_what_was_not_initialized_is_a_full_grace(world: World) -> None:
-    """A scope without data waits L + M, since its data may have been lost, and then the whole period."""
-    n1 = world.node("n1", new=False)
-    assert not n1.check(Operation.NEW).allowed
-    n1.register("a")
-    world.pass_time(LEASE_AND_MARGIN - 0.5)
-    assert not n1.view().in_force
-    world.pass_time(1)
-    assert n1.view().in_force
-    with pytest.raises(ReclaimRefused):
-        n1.admit("a")
-    world.pass_time(GRACE - 1)
-    assert n1.view().state is GraceState.ACTIVE
-    world.pass_time(2)
-    assert n1.check(Operation.NEW).allowed
-    assert [(p.epoch, p.expected) for p in n1.periods] == [(1, 0)]
 
 
 def test_06_a_repeated_join_changes_nothing(world: World) -> None:

@@ -300,7 +300,7 @@ def test_24_a_callback_whose_own_call_fails_is_called_again(make: Callable[..., 
 def test_close_inside_a_release_callback_does_not_wait_for_itself(make: Callable[..., Coordinator]) -> None:
     """The node leaves from within its own callback; the release comes due elsewhere."""
     freed: queue.Queue[str] = queue.Queue()
-    first, second = make("n1", claim_seconds=3.0), make("n2", claim_seconds=2.5)
+    first, second = make("n1", claim_seconds=3.0), make("n2", claim_seconds=3.0)
     second.on_release(lambda _: freed.put("n2"))
 
     def free(_: Release) -> None:

@@ -18,6 +18,7 @@ from coordinator import (
     GraceActive,
     OutcomeUnknown,
     Reason,
+    StaleGrant,
     Unavailable,
     errors,
 )
@@ -280,3 +281,24 @@ def test_repeats_are_not_counted_again(world: World) -> None:
     n1.complete("b")
     assert n1.metric("locks_reclaim_total", status="granted") == 1
     assert n1.metric("locks_reclaim_total", status="denied") == 0
+
+
+def test_grants_that_were_overtaken_and_clients_that_were_yielded_are_counted(world: World) -> None:
+    """Each confirm that was refused, and each client that another node asked for and got."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.register("a")
+    n1.lock("a")
+    overtaken = n1.begin_lock("a")
+    n2.start("z")
+    n1.run(n1.node.renew())
+    for _ in range(2):
+        with pytest.raises(StaleGrant):
+            overtaken.confirm()
+    assert n1.metric("coordinator_stale_grants_total") == 2
+    n2.run(n2.node.end_grace("enough"))
+    world.settle()
+    n2.register("a")
+    world.settle()
+    assert [(move.client_id, move.to) for move in n1.moves] == [("a", n2.owner)]
+    assert [player.metric("coordinator_yields_total") for player in (n1, n2)] == [1, 0]
+    assert n2.metric("coordinator_stale_grants_total") == 0

@@ -341,7 +341,9 @@ def test_39_an_admission_of_an_earlier_epoch_holds_nobody(world: World) -> None:
     world.settle()
     lose(world, n2)
     assert n3.view().epoch == 2
+    asked = counting(n3)
     assert not n3.register("a").must_reclaim
+    assert asked.count("client_register") == 1
     world.settle()
     assert n1.moves == [Move("a", n3.owner)]
 

@@ -313,6 +313,30 @@ def test_20_a_release_whose_record_expired_ends_the_right(world: World) -> None:
         n2.admit("c")
 
 
+@pytest.mark.parametrize("home", ["n1", "n2"])
+def test_20_who_locks_anew_after_its_record_expired_has_one_right(world: World, home: str) -> None:
+    """The right that its pending release frees ends with the new registration: it outlives neither the release nor n1.
+
+    At another node or at the same one, the new lock stays.
+    """
+    n1, n2, n3 = (world.node(f"n{i}") for i in (1, 2, 3))
+    n1.register("c", ttl=20)
+    n1.lock("c")
+    n1.unregister("c")
+    world.redis.delete(world.key("client", "c"))  # its TTL ran out: the machine's clock was set forward
+    here = n1 if home == "n1" else n2
+    registered = here.register("c")
+    assert (registered.holder, world.rights()) == (False, {})
+    here.lock("c")
+    rights = {"c": (here.owner, registered.generation)}
+    assert world.rights() == rights
+    world.pass_time(21)
+    assert list(all_released(world)) == [("c", "disconnect")]
+    assert world.rights() == rights
+    lose(world, n2 if here is n1 else n1)
+    assert n3.view().state is GraceState.NORMAL
+
+
 def test_20_a_release_whose_record_expired_gives_back_all_places(world: World) -> None:
     """Neither the old adapter place nor the entry of the old owner stays."""
     n1, n2 = world.node("n1"), world.node("n2")

@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator import ClientHeld, CoordinatorError, Fenced, GraceState, Reason, StaleGrant
-from tests.every_call import every_call
+from tests.every_call import members_calls
 
 if TYPE_CHECKING:
     from coordinator.protocol import Call
     from tests.world import Player, World
 
 LAPSE = 9.5
-OF_NO_NODE = {"node_join", "scope_init", "scope_lost"}
-"""What is not asked in the name of an incarnation."""
 
 
 def refused_in_everything(world: World, old: Player, client: str, victim: str) -> None:
     """Whatever the old process asks is answered `superseded`, and no key changes."""
     before = world.dump()
-    for call in every_call(old, client, victim):
-        if call.script.name in OF_NO_NODE:
-            continue
+    for call in members_calls(old, client, victim):
         reply = world.run(call)
         assert (call.script.name, reply.status, reply.data) == (call.script.name, "FENCED", [b"superseded"])
         assert world.dump() == before, call.script.name
@@ -142,31 +138,6 @@ def test_17_the_newer_process_wins(world: World) -> None:
     assert world.dump() == before
     new.lock("b")
     assert n2.view_of("b").owner == new.owner
-
-
-@pytest.mark.parametrize("told_by", ["its keeper", "a call"])
-def test_17_the_older_process_does_not_rejoin(world: World, monkeypatch: pytest.MonkeyPatch, told_by: str) -> None:
-    """Its keeper ends: nothing is sent any more, however long it lives on; the newer one stays what it is."""
-    old, n2, new = two_lives(world)
-    lives = world.redis.hget(world.key("meta"), "incarnation")
-    first, owner = old.owner, new.owner
-    old.alive = True
-    if told_by == "a call":
-        with pytest.raises(Fenced):
-            old.view()
-    else:
-        world.pass_time(1)
-    sent: list[Call[Any]] = []
-    monkeypatch.setattr(old, "send", sent.append)
-    world.pass_time(2 * LAPSE)
-    assert sent == []
-    assert (old.over, old.owner, old.ended) == ("superseded", first, ["superseded"])
-    assert world.redis.hget(world.key("meta"), "incarnation") == lives
-    _, view = n2.run(n2.node.scope_view())
-    assert {member.owner for member in view.members} == {owner, n2.owner}
-    assert not new.over
-    assert old.releases == []
-    refused_in_everything(world, old, "a", n2.owner)
 
 
 @pytest.mark.parametrize("told_by", ["its keeper", "a call"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,31 +12,10 @@ from coordinator.api.driving import drive
 from coordinator.node import Sleep
 from coordinator.protocol import Head, clients, nodes, releases
 from coordinator.protocol.call import BATCH_MAX, OPERATOR, Call
+from tests.faults import DOWN, LOST, faulty
 from tests.world import GRACE, Player, World
 
-if TYPE_CHECKING:
-    from coordinator.node import Flow
-
 LAPSE = 9.5
-LOST, DOWN = "lost", "down"
-
-
-def faulty(player: Player, flow: Flow[Any], *plan: str) -> Any:
-    """Run a flow whose round trips fail as planned: the reply is lost after the effect, or nothing is reached."""
-    faults = list(plan)
-
-    def run(call: Call[Any]) -> Any:
-        fault = faults.pop(0) if faults else ""
-        if fault == DOWN:
-            message = "nothing was reached"
-            raise Unavailable(message)
-        reply = player.world.run(call)
-        if fault == LOST:
-            message = "the reply was lost"
-            raise OutcomeUnknown(message)
-        return reply
-
-    return drive(flow, run, lambda _: None)
 
 
 def test_31_an_unknown_outcome_is_not_forgotten_for_a_later_certain_one(world: World) -> None:

@@ -10,23 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Coordinator, initialize
+import coordinator
+from coordinator import AsyncCoordinator, Coordinator, GraceState, Grant, Operation, initialize
 from coordinator.api.async_operations import AsyncClients, AsyncGrace, AsyncGrants
+from coordinator.api.asynchronous import AsyncGranting
+from coordinator.api.blocking import Granting
 from coordinator.api.operations import Clients, Grace, Grants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FACES = [(Coordinator, AsyncCoordinator), (Grace, AsyncGrace), (Clients, AsyncClients), (Grants, AsyncGrants)]
+FACES = [
+    (Coordinator, AsyncCoordinator), (Grace, AsyncGrace), (Clients, AsyncClients), (Grants, AsyncGrants),
+    (Granting, AsyncGranting),
+]  # fmt: skip
 ENTER, LEAVE = "__enter__", "__exit__"
 LOCAL = {
     "__init__", "check", "on_release", "on_grace_end", "on_move", "on_freed", "on_ended", "owner", "connect",
+    "granting",
 }  # fmt: skip
-"""What does no I/O: plain in both faces."""
+"""What does no I/O: plain in both faces. The context that `granting` gives asks when it is entered."""
 PAGES = {"expected_clients", "reclaimed_clients", "forfeited_clients", "list", "stale"}
-BLOCKS = {"granting", "reclaiming"}
-CONTEXTS = {"Granting", "Iterator[Grant]", "AsyncIterator[Grant]"}
-"""What a block is entered by: a class where it has to be quick, a generator elsewhere."""
+BLOCKS = {"reclaiming"}
 PINNED = {
     Coordinator: """
         connect(url, *, node, scope='default', settings=None, metrics=None, predecessor_dead=False)
@@ -81,6 +86,21 @@ PINNED = {
     """,
 }
 """The names that users rely on, as they were promised."""
+FIELDS = {
+    "GraceStarted": "epoch expected live forfeited bad",
+    "GraceView": "state epoch revision in_force closing remaining_seconds expected_clients reclaimed_clients "
+    "waiting_for started_at reason",
+    "GracePeriod": "epoch reason started_at duration_seconds expected reclaimed forfeited",
+    "ClientRegistration": "client_id adapter ttl registered_at last_seen remote_addr lock_count holder owner "
+    "generation state must_reclaim",
+    "Verdict": "allowed reason retry_after epoch provisional remaining_seconds raise_for_refusal",
+    "ReclaimOutcome": "remaining closing lifted",
+    "Release": "client_id generation reason adapter",
+    "Move": "client_id to",
+    "Settings": "grace_seconds heartbeat_seconds lease_seconds validity_seconds barrier_margin_seconds "
+    "op_timeout_seconds claim_seconds retention_seconds max_connections max_connections_per_adapter adapters namespace",
+}
+"""What the values that users get and give have."""
 
 each_face = pytest.mark.parametrize(("plain", "awaited"), FACES, ids=lambda face: face.__name__)
 
@@ -101,15 +121,14 @@ def function(member: Any) -> Callable[..., Any]:
 
 def plainly(annotation: object) -> str:
     """Return an annotation as the synchronous face spells it."""
-    return re.sub(r"\bAsync(?=Iterator|Coordinator)|(?<=\bredis\.)asyncio\.", "", str(annotation))
+    return re.sub(r"\bAsync(?=Iterator|Coordinator|Granting)|(?<=\bredis\.)asyncio\.", "", str(annotation))
 
 
 def described(member: Any) -> list[tuple[str, object, object, str]]:
     """Return name, kind, default and annotation of each parameter, and of the result."""
     signature = inspect.signature(function(member))
     rows = [(p.name, p.kind, p.default, plainly(p.annotation)) for p in signature.parameters.values()]
-    result = "a context" if signature.return_annotation in CONTEXTS else plainly(signature.return_annotation)
-    return [*rows, ("return", None, None, result)]
+    return [*rows, ("return", None, None, plainly(signature.return_annotation))]
 
 
 @each_face
@@ -176,3 +195,32 @@ def test_a_new_installation_is_told_by_a_function() -> None:
     """`coordinator.initialize` as promised: no start parameter."""
     bare = [p.replace(annotation=p.empty) for p in inspect.signature(initialize).parameters.values()]
     assert str(inspect.Signature(bare)) == "(url_or_client, *, scope='default', namespace='dittofs')"
+
+
+def test_what_a_grant_is_made_of() -> None:
+    """Whoever holds one may label the locks by owner and generation, and ends it."""
+    assert {"owner", "generation", "confirm", "undo"} <= set(dir(Grant))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_values_have_the_pinned_fields(name: str) -> None:
+    """By these names, whatever is added."""
+    assert set(FIELDS[name].split()) <= set(dir(getattr(coordinator, name)))
+    assert name in coordinator.__all__
+
+
+def test_the_enums_are_as_pinned() -> None:
+    """Upper-case members, lower-case values that compare as strings."""
+    assert [member.value for member in GraceState] == ["normal", "active"]
+    assert [member.value for member in Operation] == ["new", "reclaim", "test"]
+    assert all(member == member.name.lower() for member in [*GraceState, *Operation])
+
+
+def test_every_error_is_imported_from_the_package() -> None:
+    """All of errors.py, each under CoordinatorError."""
+    found = {
+        name for name, kind in vars(coordinator.errors).items()
+        if isinstance(kind, type) and issubclass(kind, coordinator.CoordinatorError)
+    }  # fmt: skip
+    assert found <= set(coordinator.__all__)
+    assert len(found) > 15

@@ -9,12 +9,12 @@ import pytest
 
 from coordinator.protocol import script
 from coordinator.protocol.keys import DELETED_BY, PERMANENT
-from tools.keyspace import fields, keys, page, removed_in, touched
+from tools.keyspace import constant_fields, fields, fields_named, keys, page, removed_in, touched
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDED = {"lost", "open", "orphans"}
-"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open` has a
-roster per node."""
+"""Sets that may be read whole: LOST_MAX of start_later bounds `lost`, `orphans` takes its owners from it, and `open`
+has a roster per node."""
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -31,27 +31,33 @@ def test_every_key_is_described_once_and_its_end_is_known() -> None:
 
 @pytest.mark.parametrize("name", script.names())
 def test_a_header_names_the_keys_that_its_script_touches(name: str) -> None:
-    """All of them, those of its includes too, and no other."""
-    assert sorted(script.load(name).uses) == sorted(touched(name))
+    """All of them by their patterns, those of its includes too, and no other; each once."""
+    patterns = {key: pattern for key, _, pattern, _ in keys()}
+    assert sorted(script.load(name).uses) == sorted(patterns[key] for key in touched(name))
 
 
-def test_a_registration_has_the_fields_that_are_listed() -> None:
-    """The list in record.lua is its constants, each is written and read; no script spells a field itself."""
-    lua = {path.stem: re.sub(r"--.*", "", path.read_text()) for path in script.lua_directory().rglob("*.lua")}
-    constants: dict[str, str] = {}
-    for names, values in re.findall(r"^local ([\w, ]+) = (.+)$", lua.pop("record"), re.MULTILINE):
-        constants |= zip(names.split(", "), re.findall(r"'(\w)'", values), strict=True)
-    assert sorted(constants.values()) == sorted(name for name, _ in fields())
-    assert len(constants) <= 13
-    calls = re.findall(
-        r"redis\.call\('(\w+)', (?:record|prefix \.\. 'client:' \.\. [\w.]+), ([^()]*)\)", "\n".join(lua.values())
-    )
-    of_clients = [(command, words) for command, words in calls if re.search(rf"\b(?:{'|'.join(constants)})\b", words)]
-    for name in constants:
-        commands = {command for command, words in of_clients if re.search(rf"\b{name}\b", words)}
-        assert "HSET" in commands, name
-        assert commands & {"HGET", "HMGET"}, name
-    assert not [words for _, words in of_clients if re.match(r"'", words)]
+@pytest.mark.parametrize("key", ["meta", "grace", "node", "client"])
+def test_a_hash_has_the_fields_that_are_listed(key: str) -> None:
+    """The fields that the scripts name are those of the list, each once; none is computed."""
+    names = [name for name, _ in fields(key)]
+    assert fields_named(key) == set(names)
+    assert len(names) == len(set(names))
+
+
+def test_every_list_of_fields_is_of_a_hash_that_has_such() -> None:
+    """Other hashes have clients for fields."""
+    assert {key for key, kind, *_ in keys() if kind == "hash" and fields(key)} == {"meta", "grace", "node", "client"}
+
+
+def test_a_field_of_a_registration_is_one_letter_and_named_once() -> None:
+    """The list in record.lua is its constants, at most 13, a byte each; no script spells such a field itself."""
+    constants = constant_fields()
+    assert sorted(constants.values()) == sorted(f"'{name}'" for name, _ in fields("client"))
+    assert len(set(constants.values())) == len(constants) <= 13
+    assert {len(name) for name, _ in fields("client")} == {1}
+    for path in script.lua_directory().rglob("*.lua"):
+        code = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+        assert path.stem == "record" or not re.search(r"'[a-z]'", code), path.stem
 
 
 def test_what_takes_each_key_away_is_what_the_code_does() -> None:

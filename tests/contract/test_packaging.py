@@ -30,7 +30,11 @@ def test_the_wheel_carries_the_scripts_and_loads_them(built: Path, tmp_path: Pat
         archive.extractall(tmp_path)
     for script in SCRIPTS:
         assert (tmp_path / "coordinator" / "lua" / script).is_file()
-    code = "from coordinator.protocol import script; print(script.lua_directory()); [script.load(n) for n in script.names()]"
+    code = (
+        "from coordinator.protocol import script\n"
+        "print(script.lua_directory())\n"
+        "[script.load(name) for name in script.names()]\n"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, env={"PYTHONPATH": "."}
     )

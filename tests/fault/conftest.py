@@ -26,7 +26,7 @@ def users(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_binary: str, users: Path) -> Iterator[Server]:
-    """Give a server that has on disk what it answered; afterwards nothing may be left over."""
+    """Give a server, of a new installation, that has on disk what it answered; afterwards nothing may be left over."""
     with Server(server_binary, arguments=("--appendfsync", "always", "--aclfile", str(users))) as started:
         initialize(acl.login(started.url, acl.USER, acl.PASSWORD))
         yield started

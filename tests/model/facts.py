@@ -6,10 +6,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.model.snapshot import COUNTERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from coordinator.settings import Settings
+
+
+NOBODY = "-"
+"""Token and claimant of a release that nobody works on."""
 
 
 def need(holds: object, rule: str) -> None:
@@ -31,7 +37,7 @@ class Life:
     floor: int = 0
     fenced: str = ""
     revoked: int = 0
-    """Serial and client of its last revoke that was executed."""
+    """Serial of the first attempt of its last revoke that was executed."""
 
     @property
     def bound(self) -> int:
@@ -61,14 +67,14 @@ class Pending:
     upto: int
     reason: str
     due: int
-    token: str = "-"
-    claimant: str = "-"
+    token: str = NOBODY
+    claimant: str = NOBODY
     more: tuple[int, str] | None = None
 
     @property
     def claimed(self) -> bool:
         """Tell whether a node works on it, or did."""
-        return self.token != "-"
+        return self.token != NOBODY
 
     @property
     def line(self) -> str:
@@ -99,9 +105,7 @@ class Facts:
     reclaim_until: int = 0
     cap: int = 0
     figures: dict[str, int] = field(default_factory=dict)
-    counters: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("generation", "incarnation", "claims", "loss"), 0)
-    )
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     before: str = ""
     clock: int = 0
     lives: dict[str, Life] = field(default_factory=dict)
@@ -164,7 +168,7 @@ class Facts:
             return 0
         return self.members[reg.owner] + self.lives[reg.owner].margin_ms + 1
 
-    # -- the release queue ---------------------------------------------------------------------------------------------
+    # -- the release queue --------------------------------------------------------------------------------------------
 
     def enqueue(self, client: bytes, upto: int, reason: str, at: int) -> None:
         """Note that a client's locks are to be freed. At most one entry; work is never taken from a claimant."""

@@ -81,7 +81,7 @@ class LockTable:
         """Undo an insert, or unlock."""
         self.locks = [other for other in self.locks if other is not lock]
 
-    # -- what the reference model tells --------------------------------------------------------------------------------
+    # -- what the reference model tells -------------------------------------------------------------------------------
 
     def end(self, client: bytes, upto: int | None) -> None:
         """Note that a client's right is over, up to a generation or altogether."""
@@ -100,7 +100,7 @@ class LockTable:
         """Note a right that must be released."""
         self.owed[client] = max(upto, self.owed.get(client, 0))
 
-    # -- releases ----------------------------------------------------------------------------------------------------------
+    # -- releases -----------------------------------------------------------------------------------------------------
 
     def free(self, client: bytes, upto: int, *, note: bool = True) -> None:
         """Do what the callback's contract says; none of it may be a lock that its client rightly has."""

@@ -1,4 +1,4 @@
-"""The reference model of nodes and periods: joins, leases, losses, starts, advance. Read from protocol.md, 5, 6 and 8."""
+"""The reference model of nodes and periods: joins, leases, losses, starts, advance. From protocol.md, 5, 6 and 8."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Period(Facts):
     """Told that a client's right is over: up to a generation, or (None) altogether."""
     on_forfeit: Callable[[bytes, int], None] = lambda *_: None
 
-    # -- transitions ---------------------------------------------------------------------------------------------------
+    # -- transitions --------------------------------------------------------------------------------------------------
 
     def transition(self, kind: str) -> None:
         """Count one up."""
@@ -121,7 +121,7 @@ class Period(Facts):
         self.counters["generation"] = before + count
         return before
 
-    # -- owners and rosters ----------------------------------------------------------------------------------------------
+    # -- owners and rosters -------------------------------------------------------------------------------------------
 
     def lose_later(self, owner: str) -> int:
         """Return ms until a member may be lost; 0: now."""
@@ -144,7 +144,7 @@ class Period(Facts):
             (self.lost if self.active else self.orphans).add(owner)
 
     def close_roster(self, roster: str) -> None:
-        """A restored roster is complete, or its node is gone."""
+        """Note that a restored roster is complete, or its node gone."""
         if roster in self.open:
             self.open.discard(roster)
             if not any(":restored:" in name for name in self.open):
@@ -156,16 +156,16 @@ class Period(Facts):
         self.rosters.pop(roster, None)
 
     def forget_open(self) -> None:
-        """The period is over, whatever was still being read."""
+        """Note that the period is over, whatever was still being read."""
         for roster in self.open - self.lost:
             self.rosters.pop(roster, None)
         self.open, self.ended = set(), set()
 
     def lapse(self, owner: str) -> None:
-        """A member's lease is over now."""
+        """End a member's lease now."""
         self.members[owner] = self.clock - self.lives[owner].margin_ms - 1
 
-    # -- scripts of nodes --------------------------------------------------------------------------------------------------
+    # -- scripts of nodes ---------------------------------------------------------------------------------------------
 
     def _node_join(self, _: str, args: Words, reply: Reply) -> Answer:
         name, boot, fresh = (word.decode() for word in args[:3])
@@ -185,6 +185,8 @@ class Period(Facts):
                 self.lapse(owner)
         self.counters["incarnation"] = incarnation
         if empty:
+            self.revision, self.epoch = self.counters["revision"], self.counters["epoch"]
+            self.counters["revision"] = self.counters["epoch"] = 0
             self.start_unknown(grace, lease, margin)
         owner = f"{name}:{incarnation}"
         need(owner not in self.lives, f"3: incarnation {owner} was given twice")
@@ -224,7 +226,7 @@ class Period(Facts):
         self.advance()
         return "LEFT", [0 if later else 1]
 
-    def _node_evict(self, owner: str, args: Words, _: Reply) -> Answer:
+    def _node_evict(self, _: str, args: Words, __: Reply) -> Answer:
         victim = args[0].decode()
         if victim not in self.members:
             return "UNKNOWN", []
@@ -237,7 +239,7 @@ class Period(Facts):
         self.advance()
         return "EVICTED", []
 
-    # -- scripts of the period -----------------------------------------------------------------------------------------------
+    # -- scripts of the period ----------------------------------------------------------------------------------------
 
     def _grace_advance(self, owner: str, args: Words, _: Reply) -> Answer:
         self.ack(owner, int(args[0]))
@@ -309,22 +311,25 @@ class Period(Facts):
         need(roster in self.rosters, "a roster without its start")
         return b"FORFEITED" if client in self.ended or client in self.releases or undrained else b"ADDED"
 
-    # -- lost data -------------------------------------------------------------------------------------------------------------
+    # -- lost data ----------------------------------------------------------------------------------------------------
 
     def lost_data(self, owner: str, told: str, args: Words) -> Answer:
         """Everybody's life ends, once per loss; counters go above all that is remembered."""
-        if not self.dataset:
-            return "EMPTY", []
         known, revision, epoch, *_ = told.split(" ")
-        remembered, lease, margin, grace = (int(figure) for figure in args[1:5])
-        if known != self.dataset and (self.before == known or self.counters["loss"] > remembered):
+        remembered, newest, lease, margin, grace = (int(figure) for figure in args[1:6])
+        counters = self.counters
+        if self.dataset and known != self.dataset and (self.before == known or counters["loss"] > remembered):
+            counters["generation"] = max(counters["generation"], newest)
             return "KNOWN", []
         need(self.clock > remembered, "3: the clock of a new dataset is not above the one that is remembered")
+        counters["incarnation"] = max(counters["incarnation"], int(owner.rpartition(":")[2]), self.clock)
+        counters["generation"] = max(counters["generation"], newest, self.clock)
+        if not self.dataset:
+            counters["revision"] = max(counters["revision"], int(revision))
+            counters["epoch"] = max(counters["epoch"], int(epoch))
+            return "EMPTY", []
         self.revision, self.epoch = max(self.revision, int(revision)), max(self.epoch, int(epoch))
         self.before, self.dataset = known, args[0].decode()
-        mine = int(owner.rpartition(":")[2])
-        self.counters["incarnation"] = max(self.counters["incarnation"], mine, self.clock)
-        self.counters["generation"] = max(self.counters["generation"], self.clock)
         for member in self.members:
             life = self.lives[member]
             lease, margin = max(lease, life.lease_ms), max(margin, life.margin_ms)

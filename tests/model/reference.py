@@ -80,8 +80,8 @@ class Reference(Registrations):
             self._commit(owner, head[1])
         return status, data
 
-    def _begin(self, owner: str, serial: int, floor: int, writes: int, told: str) -> tuple[str, list[object]] | None:
-        """What comes before all else: dataset and canary, fence, floor."""
+    def _begin(self, owner: str, serial: int, _: int, writes: int, told: str) -> tuple[str, list[object]] | None:
+        """Return what is refused before all else: by dataset and canary, fence, floor."""
         if told and self._is_older(told):
             return "DATA_LOST", []
         if owner == OPERATOR:
@@ -182,8 +182,6 @@ class Reference(Registrations):
             },
             "releases": {client: entry.line for client, entry in self.releases.items()},
             "due": {client: entry.due for client, entry in self.releases.items()},
-            "lives": {
-                owner: (life.acked, life.writes, life.floor, life.fenced) for owner, life in self.lives.items()
-            },
+            "lives": {owner: (life.acked, life.writes, life.floor, life.fenced) for owner, life in self.lives.items()},
             "rosters": {name: roster.generation for name, roster in self.rosters.items()},
         }

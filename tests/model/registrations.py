@@ -31,13 +31,13 @@ class Registrations(Period):
     """Told that a client has its locks back, up to this generation of its right on a roster."""
 
     def _end(self, client: bytes, upto: int | None) -> None:
-        """A right ends, wherever it is."""
+        """End a right, wherever it is."""
         owner = self.home_of_right(client) or self.roster_of(client)
         if owner:
             del self.holders[owner][client]
         self.on_end(client, upto)
 
-    # -- register, cancel, yield ---------------------------------------------------------------------------------------------
+    # -- register, cancel, yield --------------------------------------------------------------------------------------
 
     def _is_free(self, client: bytes, reg: Registration, owner: str, asked: dict[str, dict[bytes, str]]) -> bool:
         """Tell whether a client may be taken at once; note in `asked` what its home is to close."""
@@ -74,7 +74,7 @@ class Registrations(Period):
             self.holders[owner][client] = generation
         return int(holder)
 
-    def _client_register(self, owner: str, args: Words, __: Reply) -> Answer:
+    def _client_register(self, owner: str, args: Words, _: Reply) -> Answer:
         items = list(groups(args[1:], 7))
         generation = self.next_generation(len(items))
         gone = dict(self.wanted[owner]) if args[0] == b"1" else {}
@@ -82,7 +82,7 @@ class Registrations(Period):
         moves: set[str] = set()
         rebooted: list[tuple[bytes, int, str]] = []
         answers: list[object] = []
-        for client, adapter, limit, _, ttl, verifier, principal in items:
+        for client, adapter, limit, _addr, ttl, verifier, principal in items:
             reg = self.clients.get(client)
             refused = self._refuse(client, reg, owner, adapter.decode(), int(limit), principal, client in gone, asked)
             if refused:
@@ -114,7 +114,7 @@ class Registrations(Period):
             self.advance()
         return "OK", answers
 
-    def _refuse(  # noqa: PLR0911, PLR0913, PLR0917  (one per status, from all that decides)
+    def _refuse(  # noqa: PLR0913, PLR0917  (one per status, from all that decides)
         self, client: bytes, reg: Registration | None, owner: str, adapter: str, limit: int, principal: bytes,
         gone: bool, asked: dict[str, dict[bytes, str]],  # noqa: FBT001
     ) -> list[object] | None:  # fmt: skip
@@ -179,7 +179,7 @@ class Registrations(Period):
             self.kinds.append("due")
         return "OK", answers
 
-    # -- hold, drop, unregister, revoke, touch --------------------------------------------------------------------------------
+    # -- hold, drop, unregister, revoke, touch ------------------------------------------------------------------------
 
     def _client_hold(self, owner: str, args: Words, _: Reply) -> Answer:
         answers: list[object] = []
@@ -227,18 +227,20 @@ class Registrations(Period):
             if reg.state == "leaving":
                 over.append((client, reg, answer))
         for client, reg, answer in over if claim_ms else ():
-            entry = self.releases.get(client)
-            if entry is None or reg.generation > entry.upto:
-                continue
-            if not entry.claimed:
-                if client in self.holders[owner]:
-                    self._end(client, entry.upto)
-                self.claim(owner, client, claim_ms)
-            elif entry.claimant == owner:
-                entry.due = self.clock + claim_ms
-            if entry.claimant == owner:
-                answer[4:] = [entry.token.encode(), entry.reason.encode()]
+            answer[4:] = self._claim_own(owner, client, reg, claim_ms)
         return "OK", list(answers)
+
+    def _claim_own(self, owner: str, client: bytes, reg: Registration, claim_ms: int) -> list[object]:
+        """Claim what is due at once for the node that disconnects it; token and reason, empty if it cannot."""
+        entry = self.releases.get(client)
+        if entry is None or reg.generation > entry.upto or (entry.claimed and entry.claimant != owner):
+            return [b"", b""]
+        if not entry.claimed:
+            if client in self.holders[owner]:
+                self._end(client, entry.upto)
+            self.claim(owner, client, claim_ms)
+        entry.due = self.clock + claim_ms
+        return [entry.token.encode(), entry.reason.encode()]
 
     def _disconnect(self, client: bytes, reg: Registration) -> int:
         """Return when its release is due: the registration keeps its own time beside the period's."""
@@ -249,7 +251,7 @@ class Registrations(Period):
             reg.state = "deferred" if due > self.clock else "leaving"
             self.enqueue(client, reg.generation, "disconnect", due)
             return due
-        elif reg.state == "revoked":
+        if reg.state == "revoked":
             reg.state, reg.due = "leaving", self.clock
             self.enqueue(client, reg.generation, "revoked", self.clock)
         return reg.due
@@ -287,7 +289,7 @@ class Registrations(Period):
             answers.append(b"UNKNOWN" if reg is None else b"TOUCHED" if reg.owner == owner else b"MOVED")
         return "OK", answers
 
-    # -- reclaims ---------------------------------------------------------------------------------------------------------------
+    # -- reclaims -----------------------------------------------------------------------------------------------------
 
     def may_reclaim(self, client: bytes, owner: str, *, admission: bool) -> str:
         """Return why a client may not reclaim here now; empty: it may."""
@@ -322,7 +324,7 @@ class Registrations(Period):
             self.advance()
         return "OK", [len(self.expected()) if self.active else 0, *words]
 
-    # -- releases ---------------------------------------------------------------------------------------------------------------
+    # -- releases -----------------------------------------------------------------------------------------------------
 
     def _release_claim(self, owner: str, args: Words, _: Reply) -> Answer:
         limit, claim_ms, prefer = (int(figure) for figure in args)
@@ -331,13 +333,14 @@ class Registrations(Period):
         for at, client in due:
             entry, reg = self.releases[client], self.clients.get(client)
             wait = self.waiting_home(reg)
-            if entry.reason == "disconnect" and not entry.claimed and self.roster_of(client):
+            gone = bool(self.roster_of(client)) or (reg is not None and reg.owner in self.lost)
+            if entry.reason == "disconnect" and not entry.claimed and gone:
                 wait = self.cap
             is_home_first = reg is not None and reg.owner != owner and self.is_valid(reg.owner)
             if is_home_first and at + prefer > self.clock:
                 continue
             if wait:
-                entry.due = wait if wait > self.clock else self.clock + PUT_BACK_MS
+                entry.due = max(wait, self.clock + PUT_BACK_MS)
             elif len(claimed) < limit:
                 home = self.home_of_right(client)
                 if home and self.holders[home][client] <= entry.upto:

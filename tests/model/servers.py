@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator import Operation, Settings, StaleGrant
 from coordinator.node import Flow, Grant
 from tests import acl
-from tests.model.facts import need
+from tests.model.facts import Registration, need
 from tests.model.lock_table import Lock, LockTable
 from tests.model.reference import Reference
 from tests.model.simulation import Op, Process, Simulation
@@ -94,6 +94,7 @@ class Servers:
         events = self.sim.read_events()
         before, self.snapshot = self.snapshot, take(self.redis, self.sim.keys)
         pending = {client: entry.upto for client, entry in self.model.releases.items()}
+        mine = {c: reg.generation for c, reg in self.model.clients.items() if self._is_open(process, call, reg)}
         self.model.executed(call, reply, [kind for _, kind, *_ in events], self.snapshot)
         if reply.status in DID_NOTHING:
             need(_facts(before) == _facts(self.snapshot), f"10: {call.script.name} answered {reply.status} and wrote")
@@ -103,8 +104,25 @@ class Servers:
                     self.table.acknowledged(client, pending[client])
         if call.script.name == "scope_lost":
             self.remembered.append(f"{process.owner} {call.args} {reply.status}")
+        for client, generation in mine.items():
+            reg = self.model.clients.get(client)
+            if reg is None or (reg.generation, reg.state) != (generation, "live"):
+                granting = [grant for grant in self._open_grants(process) if client_of(grant) == client]
+                need(not granting, f"5a: {call.script.name} of {process.owner} let {client!r} go with an open grant")
         self.model.compare(self.snapshot)
         self.check(call.script.name)
+
+    @staticmethod
+    def _is_open(process: Process, call: Call[Any], reg: Registration) -> bool:
+        return reg.state == "live" and reg.owner == process.owner == call.head.owner and process.alive
+
+    def _open_grants(self, process: Process) -> list[Grant]:
+        """Return the grants under which a process may still insert: a client stays as long as it has one.
+
+        One to reclaim counts as long as its server keeps it open, or while its epoch lasts and another node asks.
+        """
+        grants = [*process.grants, *(item.grant for item in self.inserted if item.process is process)]
+        return [grant for grant in grants if grant._is_open and grant.owner == process.owner]
 
     @property
     def may_be_unnoticed(self) -> bool:
@@ -114,7 +132,8 @@ class Servers:
     def check(self, script: str) -> None:
         """Check what must hold at every moment, whatever was predicted."""
         for lock in self.table.locks:
-            need(not lock.rightful or self.model.right(lock.client) >= lock.needs, f"8: {script} took the right to {lock}")
+            covered = not lock.rightful or self.model.right(lock.client) >= lock.needs
+            need(covered, f"8: {script} took the right to {lock}")
         if self.may_be_unnoticed:
             return
         model = self.model
@@ -123,7 +142,7 @@ class Servers:
                 continue
             view, now = process.node.lease.snapshot, process.now()
             if model.active and model.in_force:
-                need(now >= view.new_until, f"1: {process.owner} grants new locks while epoch {model.epoch} is in force")
+                need(now >= view.new_until, f"1: {process.owner} grants while epoch {model.epoch} is in force")
             if now < view.valid_until and view.reclaims:
                 same = model.active and view.epoch == model.epoch
                 need(same, f"1: {process.owner} lets reclaim in epoch {view.epoch}, which is over")

@@ -219,6 +219,8 @@ class Simulation:
         self._newest = "0-0"
         self.late: list[tuple[Call[Any], Op]] = []
         """Requests that were given up and may still arrive."""
+        self.trouble: list[str] = []
+        """What becomes of the next requests, one after the other; "" is nothing unusual."""
         call = initialize(self.keys.meta, Head(OPERATOR, 0.0), "d")
         nothing(self.channel.run(call))
         client.hset(self.key("meta"), mapping={"clock": EPOCH_MS, "raw": FAR_AHEAD})
@@ -241,7 +243,7 @@ class Simulation:
         entry: Any = self.redis.xrevrange(self.key("events"), count=1)
         return entry[0][0].decode() if entry else "0-0"
 
-    # -- data that are lost -------------------------------------------------------------------------------------------
+    # -- data that are lost ---------------------------------------------------------------------------------------
 
     def save(self) -> tuple[Any, int]:
         """Copy all data, as a backup or a replica that lags behind has them."""
@@ -258,7 +260,7 @@ class Simulation:
         self._last_ms = last
         self._newest = self.newest_event()
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time -----------------------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass without anybody acting."""
@@ -278,7 +280,7 @@ class Simulation:
         self.redis.hincrby(self.key("meta"), "clock", moved)
         self.redis.hset(self.key("meta"), "raw", FAR_AHEAD)
 
-    # -- requests -----------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------------
 
     def call(self, call: Call[Any], process: Process) -> Reply:
         """Execute one request now."""
@@ -306,7 +308,7 @@ class Simulation:
         call, op = self.late.pop(number)
         self.call(call, op.process)
 
-    # -- letting things happen ----------------------------------------------------------------------------------------
+    # -- letting things happen ------------------------------------------------------------------------------------
 
     def ready(self) -> list[Op]:
         """Return the operations that can go on now."""
@@ -330,10 +332,25 @@ class Simulation:
             if not isinstance(op.request, Sleep):
                 op.process.woken = False
             op.advance()
+        elif op.reply is None and self.trouble:
+            self._in_trouble(op, self.trouble.pop(0))
         elif op.reply is None:
             self.execute(op)
         else:
             self.deliver(op)
+
+    def _in_trouble(self, op: Op, what: str) -> None:
+        """Lose a request or its reply, execute it twice, or after one that was given up."""
+        if what == "late" and self.late:
+            self.arrive(0)
+        if what == "lose":
+            self.lose(op)
+            return
+        if what == "repeat":  # the second answer counts: a request that is older than its reply does nothing (floor)
+            self.call(op.request, op.process)
+        self.execute(op)
+        if what == "silence":
+            self.lose(op)
 
     def settle(self, patience: float = PATIENCE) -> None:
         """Let all living processes hear and do what there is to do now; wait a little for those who sleep briefly."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 FIGURES = ("started", "r1", "r1_at", "r2", "r2_at", "length", "bound", "earliest")
 """What `grace` has of an active period, as the model has it too."""
-COUNTERS = ("generation", "incarnation", "claims", "loss")
+COUNTERS = ("generation", "incarnation", "claims", "loss", "revision", "epoch")
+"""The last two: what nodes remember of a scope that has no data."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,34 @@ CALLS: list[tuple[str, Callable[[Any], Any], str]] = [
         (f"stale({given!r})", lambda node, given=given: node.clients.stale(given), "older_than=")
         for given in ("5", None, NAN, -1)
     ),
+    *(
+        (f"locks={given!r}", lambda node, given=given: node.grace.complete_reclaim("a", locks=given), "locks=")
+        for given in ("5", NAN, -1, True)
+    ),
+    *(
+        (f"{name}({given!r})", lambda node, name=name, given=given: getattr(node.grace, name)(given), "epoch=")
+        for name in ("expected_clients", "reclaimed_clients", "forfeited_clients")
+        for given in ("5", 0, -1, True, 1.5, 2**53)
+    ),
+    *(
+        (f"if_epoch={given!r}", lambda node, given=given: node.grace.end("why", if_epoch=given), "if_epoch=")
+        for given in ("5", 0, True)
+    ),
+    *(
+        (f"generation={given!r}", lambda node, given=given: node.clients.unregister("a", given), "generation=")
+        for given in ("5", 0, True)
+    ),
+    *(
+        (f"{name}({given!r:.8})", lambda node, name=name, given=given: getattr(node.clients, name)(given), "client id")
+        for name in ("unregister", "cancel_disconnect", "touch", "get", "drop", "revoke", "increment_lock_count")
+        for given in ("", 5, None)
+    ),
+    *(
+        (f"{name}({given!r})", lambda node, name=name, given=given: getattr(node.grace, name)(given), "client id")
+        for name in ("admit_reclaim", "complete_reclaim")
+        for given in ("", 5, None)
+    ),
+    *((f"begin({given!r})", lambda node, given=given: node.grants.begin(given), "client id") for given in ("", 5)),
     ("count('bogus')", lambda node: node.clients.count("bogus"), "adapter 'bogus'"),
     ("count([])", lambda node: node.clients.count([]), r"adapter \[\]"),
     *(

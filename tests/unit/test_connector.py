@@ -140,7 +140,9 @@ def test_a_client_that_was_passed_in_stays_open(monkeypatch: pytest.MonkeyPatch)
     assert closed == []
 
 
-@pytest.mark.parametrize("client", [redis.asyncio.Redis(), redis.Redis(), "redis://h", None], ids=["asyncio", "blocking", "url", "none"])
+@pytest.mark.parametrize(
+    "client", [redis.asyncio.Redis(), redis.Redis(), "redis://h", None], ids=["asyncio", "blocking", "url", "none"]
+)
 @pytest.mark.parametrize("asynchronous", [True, False], ids=["asyncio", "blocking"])
 def test_the_other_kind_of_client_is_refused(client: Any, asynchronous: bool) -> None:  # noqa: FBT001
     """The other kind, or what is none at all: the error says so before anything is sent."""

@@ -18,8 +18,8 @@ from coordinator.values import refusal_of
 
 ANSWERS = {
     "ACKED", "ADMITTED", "ADVANCED", "CANCELLED", "CLAIMED", "COMPLETED", "DRAINED", "DROPPED", "DUE", "ENDED",
-    "EVICTED", "HOLDS", "INITIALIZED", "JOINED", "LEFT", "LOST", "OK", "PAGE", "REGISTERED", "RENEWED", "REVOKED",
-    "STARTED", "TOUCHED", "VIEW", "WITHDRAWN", "YIELDED",
+    "EVICTED", "EXPECTED", "FORFEITED", "HOLDS", "INITIALIZED", "JOINED", "LEFT", "LOST", "OK", "PAGE",
+    "REGISTERED", "RENEWED", "REVOKED", "STARTED", "TOUCHED", "VIEW", "WITHDRAWN", "YIELDED",
     # answers of another kind, which their calls return as values
     "ALIVE", "EMPTY", "GONE", "KNOWN", "LIVE", "NOT_DEFERRED", "STALE_TOKEN",
 }  # fmt: skip

@@ -1,0 +1,220 @@
+"""Clients and servers in their worst order: several steps in a row that lead deep, and stop or are harmed half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from tests.model.happenings import FIGURES, RATES, Happenings, clients, files, pick
+from tests.model.servers import CLIENTS, FILES, NAMES
+
+
+class WorstOrders(Happenings):
+    """Rules of several steps."""
+
+    def staff(self, number: int) -> None:
+        """See to it that most nodes are up, one of them paused at the most, and that somebody has a lock."""
+        for name in NAMES:
+            alive = [process for process in self.sim.processes if process.alive and not process.is_over]
+            if name not in {process.name for process in alive} and len(alive) < 3:
+                self.s.join(name, RATES[number % 4], FIGURES[number % 3], dead=False)
+        self.sim.settle()
+        if self.acting() and not self.model.active and not any(self.model.holders[o] for o in self.model.members):
+            self.lock_through(self.node(number), CLIENTS[number % 4], FILES[number % 2])
+
+    @precondition(lambda self: self.acting())
+    @rule(number=pick, client=clients, file=files)
+    def take_lock(self, number: int, client: bytes, file: str) -> None:
+        """Let a client reconnect and lock, with nothing in between."""
+        self.lock_through(self.node(number), client, file)
+
+    @precondition(lambda self: self.acting())
+    @rule(
+        number=pick,
+        seconds=st.sampled_from([10.0, 12.0, 9.0, 3.0, 0.0]),
+        back=st.sampled_from([2, 0, 1, 2]),
+        what=st.sampled_from(["crash", "crash", "pause", "leave"]),
+    )
+    def lose_holders(self, number: int, seconds: float, back: int, what: str) -> None:
+        """Harm a node that serves a lock, and let some time pass; perhaps some of its clients come back then."""
+        self.staff(number)
+        serving = [p for p in self.acting() if self.model.holders[p.owner]]
+        if serving and len(self.acting()) > 1:
+            self.harm(self.s.one(serving, number), what)
+            self.sim.run_on(seconds)
+        if back and self.model.expected() and self.acting():
+            self.reclaim_steps(4 * number + 1, CLIENTS[0], back, 0, counted=bool(number % 2))
+
+    @precondition(lambda self: self.acting())
+    @rule(
+        number=pick, client=clients, count=st.sampled_from([2, 1]), stop=st.sampled_from([0, 0, 0, 3, 4, 5]),
+        counted=st.booleans(),
+    )  # fmt: skip
+    def come_back(self, number: int, client: bytes, count: int, stop: int, *, counted: bool) -> None:
+        """Let a client or two reconnect and reclaim as clients do; `stop`: where they are left alone in the middle."""
+        self.reclaim_steps(number, client, count, stop, counted=counted)
+
+    def reclaim_steps(self, number: int, client: bytes, count: int, stop: int, *, counted: bool) -> None:
+        """Register, be admitted, insert, confirm and complete: so many steps of it."""
+        node, expected = self.node(number), sorted(self.model.expected())
+        some: Sequence[bytes] = [client]
+        if expected and number % 4:
+            some = sorted({self.s.one(expected, number + i) for i in range(count)})
+
+        def confirm_all() -> None:
+            for item in [item for item in self.s.inserted if item.process is node]:
+                if item in self.s.inserted:
+                    self.s.confirm(item, wait=len(some) > 1, counted=counted)
+
+        steps: list[Callable[[], object]] = [
+            lambda: self.s.register(node, some),
+            self.sim.settle,
+            lambda: [self.s.admit(node, one, keep_open=counted) for one in some],
+            self.sim.settle,
+            lambda: self.insert_all(node, "f", confirm=False),
+            confirm_all,
+        ]
+        for step in steps[: stop or None]:
+            if node in self.acting():
+                step()
+
+    @precondition(lambda self: self.acting())
+    @rule(number=pick, client=clients, flag=st.booleans(), wait=st.sampled_from([0.0, 0.5, 9.5]))
+    def complete_at_once(self, number: int, client: bytes, *, flag: bool, wait: float) -> None:
+        """Let a client whose locks its new server has all complete without an admission, perhaps before its time."""
+        expected, node = sorted(self.model.expected()), self.node(number)
+        chosen = self.s.one(expected, number) if expected else client
+        self.s.register(node, [chosen])
+        self.sim.settle()
+        self.sim.run_on(wait)
+        if node in self.acting():
+            self.s.complete(node, chosen, counted=flag)
+
+    @precondition(lambda self: self.acting())
+    @rule(number=pick, client=clients, file=files, steps=st.sampled_from([0, 2, 4]))
+    def be_overtaken(self, number: int, client: bytes, file: str, steps: int) -> None:
+        """Let a grant wait for its confirm while a period comes and goes, or its client is asked for, or leaves."""
+        self.staff(number)
+        if not self.acting():
+            return
+        node = self.node(number)
+        self.s.register(node, [client])
+        self.sim.settle()
+        if node in self.acting():
+            self.s.lock(node, client)
+            self.sim.settle()
+        self.insert_all(node, file, confirm=False)
+        if node not in self.acting():
+            return
+        for what in (("restore", "end"), ("revoke",), ("register",), ("unregister",), ("reboot",))[number % 5]:
+            other = self.node(number + 1)
+            if what == "register":
+                self.s.register(other, [client], 5)
+            elif what == "unregister":
+                self.s.unregister(node, [client])
+            elif what == "reboot":
+                self.s.register((node, other)[number % 2], [client], 0, 1 + number % 2)
+            else:
+                self.operate(what, 3 * number + 3, client, "skip")
+            if steps:
+                self.some_steps(steps)
+            else:
+                self.sim.settle()
+            if not self.acting():
+                return
+
+    def some_steps(self, count: int) -> None:
+        """Let the newest operations go on a little, and all hear."""
+        for _ in range(count):
+            for process in self.acting():
+                process.hear()
+            for op in self.requests()[-2:]:
+                if not op.over:
+                    self.sim.go_on(op)
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, client=clients, steps=st.integers(0, 6), ttl=st.sampled_from([0, 5]),
+        home=st.sampled_from(["", "", "pause", "crash", "leave"]),
+        asker=st.sampled_from(["", "", "", "pause", "crash"]), later=st.sampled_from([0.0, 0.5, 2.5, 10.0]),
+    )  # fmt: skip
+    def move(  # noqa: PLR0913, PLR0917  (what is drawn)
+        self, number: int, client: bytes, steps: int, ttl: int, home: str, asker: str, later: float
+    ) -> None:
+        """Let a client with locks move from its live home to another node; either is harmed in the middle."""
+        self.staff(number)
+        held = sorted(c for p in self.acting() for c in self.model.holders[p.owner])
+        chosen = self.s.one(held, number) if held and number % 4 else client
+        old = self.s.home(chosen)
+        others = [process for process in self.acting() if process is not old]
+        if not others:
+            return
+        new = self.s.one(others, number)
+        self.s.register(new, [chosen], ttl)
+        self.some_steps(steps)
+        for process, what in ((old, home), (new, asker)):
+            if what and process in self.acting() and len(self.acting()) > 1:
+                self.harm(process, what)
+        self.sim.run_on(later)
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, client=clients, ttl=st.sampled_from([0, 5, 20]), leaves=st.booleans(),
+        gap=st.sampled_from([0.0, 3.0, 9.0, 40.0]), later=st.sampled_from([0.0, 4.0, 9.0, 30.0]),
+    )  # fmt: skip
+    def vanish(  # noqa: PLR0913  (what is drawn)
+        self, number: int, client: bytes, ttl: int, gap: float, later: float, *, leaves: bool
+    ) -> None:
+        """Let a client's node die, the client connect elsewhere and disconnect again; it comes back in time or late."""
+        self.staff(number)
+        home = self.s.home(client)
+        if home in self.acting():
+            self.harm(home, "pause" if number % 2 else "crash")
+        for wait, what in ((gap, "register"), (0.5, "unregister" if leaves else ""), (later, "register")):
+            self.sim.run_on(wait)
+            if not self.acting():
+                return
+            node = self.node(number)
+            if what == "register":
+                self.s.register(node, [client], ttl)
+            elif what:
+                self.s.unregister(node, [client])
+            self.sim.settle()
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]))
+    def lose_two(self, number: int, client: bytes, file: str, complete: str) -> None:
+        """Lose two owners that a client came through into one period; it completes between the two losses, or not."""
+        self.staff(number)
+        if len(self.acting()) < 3:
+            return
+        first, second, third = (self.node(number + i) for i in range(3))
+        self.lock_through(first, client, file)
+        if first not in self.acting():
+            return
+        self.harm(first, "crash")
+        self.sim.run_on(9.5)
+        if second in self.acting():
+            self.s.register(second, [client])
+            self.sim.settle()
+        if complete and second in self.acting():
+            self.s.complete(second, client, counted=True)
+            self.sim.settle() if complete == "all" else self.some_steps(1)
+        if second in self.acting() and len(self.acting()) > 1:
+            self.harm(second, "crash")
+        self.sim.run_on(9.5)
+        if third in self.acting():
+            self.s.register(third, [client])
+            self.sim.settle()
+
+    @precondition(lambda self: self.loses)
+    @rule(what=st.sampled_from(["copy", "copy", "back", "back", "all"]), wait=st.sampled_from([0.0, 0.5, 3.0, 9.0]))
+    def lose_data(self, what: str, wait: float) -> None:
+        """Copy all data; put an old copy back; lose everything."""
+        if what == "copy":
+            self.s.back_up()
+        elif self.sim.time - self.s.lost_at > 5:
+            self.s.lose_data(everything=what == "all")
+            self.sim.run_on(wait)
