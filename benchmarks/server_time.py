@@ -1,8 +1,8 @@
 """Server time of each script about a client, warm, beside a script written by hand that does the same writes.
 
-Both run in turns on one server, block by block, and an empty script with them: what a machine does to one of them it
-does to all. The calls of a block are sent at once, so that nothing but Redis runs meanwhile. A figure is the median of
-its blocks, as INFO commandstats has them.
+Both run in turns, block by block, and an empty script with them: what a machine does to one of them it does to all. The
+calls of a block are sent at once, so that nothing but Redis runs meanwhile. A figure is the median of its blocks, as
+INFO commandstats has them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import yardsticks
 from benchmarks.direct import ADDRESS, TTL_MS, Node, Scope, batches, good, items
 from benchmarks.figure import Figure
+from coordinator.embedded import Server
 from coordinator.protocol import Reply, clients, grace, nodes
 from coordinator.protocol.call import CHANGE_MAX
 from coordinator.protocol.keys import Keys
+from coordinator.wire.connector import from_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import redis
 
     from coordinator.protocol import Call
 
@@ -30,8 +34,7 @@ RATIO_MAX = 2.0
 SINGLE_US_MAX, PER_CLIENT_US_MAX = 20.0, 5.0
 EMPTY_US = 0.7
 """How long an empty script takes on the machine for which the times are promised; they are scaled by it."""
-DRAINS = 6
-"""Blocks of empty scripts; the last one counts: the first ones free what other scripts have left to Lua."""
+EMPTIES = 200
 CLAIM_MS, RETENTION_MS = 10_000, 86_400_000
 YARDSTICK = "yardstick"
 """The scope of the yardsticks."""
@@ -61,10 +64,11 @@ def measure() -> Iterator[Figure]:
         ids = [b"client-10.%06d" % i for i in range(BLOCKS * calls * size)]
         for life in (_connected, _reclaiming):
             with contextlib.ExitStack() as stack:
-                scope = Scope(stack)
+                scope, bare = Scope(stack), from_url(stack.enter_context(Server()).url)
+                stack.callback(bare.close)
                 for step in life(scope, ids):
                     scope.copy_to(YARDSTICK)
-                    yield from _figures(step, Blocks(scope, calls), list(batches(ids, size)))
+                    yield from _figures(step, Blocks(scope, bare, calls), list(batches(ids, size)))
 
 
 def _figures(step: Step, blocks: Blocks, given: list[Sequence[bytes]]) -> Iterator[Figure]:
@@ -83,36 +87,38 @@ def _figures(step: Step, blocks: Blocks, given: list[Sequence[bytes]]) -> Iterat
 class Blocks:
     """Runs a step, its yardstick and an empty script in turns."""
 
-    def __init__(self, scope: Scope, calls: int) -> None:
-        """Make blocks of so many calls."""
-        self.redis, self.calls = scope.redis, calls
+    def __init__(self, scope: Scope, bare: redis.Redis, calls: int) -> None:
+        """Make blocks of so many calls. `bare`: a server that runs nothing but empty scripts.
+
+        Another one: on the same server they would free what the scripts before them have left to Lua.
+        """
+        self.redis, self.bare, self.calls = scope.redis, bare, calls
         self.meta = Keys(scope.settings.namespace, YARDSTICK).meta
 
     def medians(self, step: Step, given: list[Sequence[bytes]]) -> tuple[float, float, float]:
-        """Return the server time in us of a call of each: medians, and of the empty one what the machine can do."""
-        by_hand, empty = map(self.redis.script_load, (step.yardstick, yardsticks.NOTHING))
+        """Return the median server time in us of a call of each."""
+        by_hand, empty = self.redis.script_load(step.yardstick), self.bare.script_load(yardsticks.NOTHING)
         spent: tuple[list[float], ...] = ([], [], [])
         for block in batches(given, self.calls):
             calls = [step.ours(ids) for ids in block]
-            took, replies = self._block(words(call) for call in calls)
+            took, replies = _block(self.redis, [words(call) for call in calls])
             spent[0].append(took)
             for ids, call, raw in zip(block, calls, replies, strict=True):
                 step.then(ids, good(call.result(Reply(call.script, raw))))
             theirs = [(by_hand, 1, self.meta, *step.given, *(b"yardst" + one[6:] for one in ids)) for ids in block]
-            spent[1].append(self._block(theirs)[0])
-            for _ in range(DRAINS):
-                nothing = self._block([(empty, 1, self.meta)] * SINGLES)[0]
-            spent[2].append(nothing)
-        return statistics.median(spent[0]), statistics.median(spent[1]), min(spent[2])
+            spent[1].append(_block(self.redis, theirs)[0])
+            spent[2].append(_block(self.bare, [(empty, 1, self.meta)] * EMPTIES)[0])
+        return statistics.median(spent[0]), statistics.median(spent[1]), statistics.median(spent[2])
 
-    def _block(self, block: Iterable[Words]) -> tuple[float, list[Any]]:
-        self.redis.config_resetstat()
-        with self.redis.pipeline(transaction=False) as pipe:
-            for one in block:
-                pipe.evalsha(*one)
-            replies = pipe.execute()
-        stats: Any = self.redis.info("commandstats")
-        return float(stats["cmdstat_evalsha"]["usec"]) / len(replies), replies
+
+def _block(client: redis.Redis, block: Iterable[Words]) -> tuple[float, list[Any]]:
+    client.config_resetstat()
+    with client.pipeline(transaction=False) as pipe:
+        for one in block:
+            pipe.evalsha(*one)
+        replies = pipe.execute()
+    stats: Any = client.info("commandstats")
+    return float(stats["cmdstat_evalsha"]["usec"]) / len(replies), replies
 
 
 def words(call: Call[Any]) -> Words:
