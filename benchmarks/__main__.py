@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import async_face, barrier, client_cpu, deadlines, failover, hot_path, moves, server_time
+from benchmarks import (
+    async_face,
+    barrier,
+    batches,
+    client_cpu,
+    deadlines,
+    failover,
+    hot_path,
+    memory,
+    moves,
+    scripts,
+    server_time,
+)
 
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
@@ -23,9 +35,12 @@ BENCHMARKS = {
     "client_cpu": client_cpu.measure,
     "async_face": async_face.measure,
     "server_time": server_time.measure,
-    "moves": moves.measure,
+    "scripts": scripts.measure,
+    "batches": batches.measure,
     "deadlines": deadlines.measure,
     "barrier": barrier.measure,
+    "memory": memory.measure,
+    "moves": moves.measure,
     "failover": failover.measure,
 }
 

@@ -32,8 +32,8 @@ def measure() -> Iterator[Figure]:
             for i in range(OTHER_KEYS):
                 pipe.set(f"other:{i}", 1, px=3_600_000)
             pipe.execute()
-        settings = Settings(grace_seconds=GRACE_SECONDS)
         initialize(client)
+        settings = Settings(grace_seconds=GRACE_SECONDS)
         nodes = [stack.enter_context(Coordinator(client, node=name, settings=settings)) for name in NODES]
         late = spread(releases(nodes))
         yield Figure("release callback after its deadline, median", late["p50"], "ms", MEDIAN_MS_MAX, late)

@@ -47,6 +47,10 @@ class Scope:
         """Spell a key."""
         return self.keys.key(name, suffix.encode()).decode()
 
+    def name_of(self, key: bytes) -> str:
+        """Return the name of a key of any scope: meta, client, holders, ..."""
+        return key.split(b"}:", 1)[1].split(b":", 1)[0].decode()
+
     def copy_to(self, scope: str) -> None:
         """Copy all keys to another scope."""
         mine, other = self.keys.key("").decode(), Keys(self.settings.namespace, scope).key("").decode()
@@ -63,10 +67,7 @@ class Node:
         self.serial = self.writes = 0
         self.view = b""
         self.owner = OPERATOR
-        joining = nodes.join(
-            scope.keys.meta, self.head(), name, name, "fresh", scope.settings, "bench", predecessor_dead=False
-        )
-        joined = self.do(joining)
+        joined = self.ask(nodes.join, name, name, "fresh", scope.settings, "bench", predecessor_dead=False)
         self.owner = f"{name}:{joined.incarnation}"
         scope.redis.zadd(scope.key("members"), {self.owner: FAR})
 
@@ -75,26 +76,29 @@ class Node:
         self.serial += 1
         return Head(self.owner, 0.0, self.serial, 0, self.writes, self.view)
 
-    def do(self, call: Call[T]) -> T:
-        """Send a call; its result. A refusal, of one client too, is an error."""
-        reply = self.scope.run(call)
+    def call(self, build: Callable[..., Call[T]], *arguments: Any, **more: Any) -> Call[T]:
+        """Build a call, as it would be sent now."""
+        return build(self.scope.keys.meta, self.head(), *arguments, **more)
+
+    def answer(self, build: Callable[..., Call[T]], *arguments: Any, **more: Any) -> T:
+        """Build a call and send it; its result, in which clients may be refused."""
+        call = self.call(build, *arguments, **more)
+        return self.heard(call, self.scope.run(call))
+
+    def heard(self, call: Call[T], reply: Reply) -> T:
+        """Take a reply; its result."""
         self.writes, self.view = reply.writes, reply.raw_view
-        result = call.result(reply)
-        for one in result if isinstance(result, list) else ():
-            if isinstance(one, Exception):
-                raise one
-        return result
+        return call.result(reply)
 
     def ask(self, build: Callable[..., Call[T]], *arguments: Any, **more: Any) -> T:
-        """Build a call and send it."""
-        return self.do(build(self.scope.keys.meta, self.head(), *arguments, **more))
+        """Do the same; a refusal of one client is an error."""
+        return good(self.answer(build, *arguments, **more))
 
     # -- about clients --------------------------------------------------------------------------------------------
 
     def register(self, ids: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """Connect clients as servers do, with an address and a TTL; pairs of id and generation."""
-        items = [clients.Registering(one, "nfs", 10**9, ADDRESS, TTL_MS, b"", b"") for one in ids]
-        answers: Any = self.ask(clients.register, items)
+        answers: Any = self.ask(clients.register, items(ids))
         return [(one, answer.generation) for one, answer in zip(ids, answers, strict=True)]
 
     def register_holders(self, ids: Sequence[bytes]) -> None:
@@ -115,6 +119,19 @@ class Node:
     def revision(self) -> int:
         """The revision of the scope, as it was told last."""
         return view_of(self.view).revision
+
+
+def items(ids: Sequence[bytes]) -> list[clients.Registering]:
+    """Return what is needed to register clients, with an address and a TTL."""
+    return [clients.Registering(one, "nfs", FAR, ADDRESS, TTL_MS, b"", b"") for one in ids]
+
+
+def good(result: T) -> T:
+    """Return a result; a refusal of one client is an error."""
+    for one in result if isinstance(result, list) else ():
+        if isinstance(one, Exception):
+            raise one
+    return result
 
 
 def batches(items: Sequence[T], size: int = BATCH_MAX) -> Iterator[Sequence[T]]:

@@ -31,12 +31,13 @@ def spread(values: Iterable[float]) -> dict[str, float]:
     ordered = sorted(values)
     return {
         "p50": statistics.median(ordered),
-        "p99": _percentile(ordered, 0.99),
+        "p99": percentile(ordered, 0.99),
         "min": ordered[0],
         "max": ordered[-1],
         "count": len(ordered),
     }
 
 
-def _percentile(ordered: Sequence[float], part: float) -> float:
+def percentile(ordered: Sequence[float], part: float) -> float:
+    """Return the value below which so large a part of the ordered values is."""
     return ordered[max(0, int(len(ordered) * part) - 1)]

@@ -19,9 +19,10 @@ redis.call('HSET', KEYS[1], 'clock', clock, 'raw', clock, 'generation', generati
 for i = 8, #ARGV do
   redis.call('SADD', prefix .. 'adapter:' .. adapter, ARGV[i])
   redis.call('SADD', prefix .. 'clients:' .. owner, ARGV[i])
-  redis.call('HSET', prefix .. 'client:' .. ARGV[i], 'owner', owner, 'generation', generation, 'adapter', adapter,
-    'ttl', ttl, 'addr', ARGV[7], 'since', clock, 'seen', clock)
+  redis.call('HSET', prefix .. 'client:' .. ARGV[i], 'o', owner, 'g', generation, 'a', adapter,
+    't', ttl, 'r', ARGV[7], 'c', clock)
 end
+redis.call('HDEL', prefix .. 'wanted:' .. owner, unpack(ARGV, 8))
 return 1
 """
 )
@@ -53,7 +54,7 @@ TOUCH = (
     + """
 local clock = ARGV[1]
 redis.call('HSET', KEYS[1], 'clock', clock, 'raw', clock)
-for i = 2, #ARGV do redis.call('HSET', prefix .. 'client:' .. ARGV[i], 'seen', clock) end
+for i = 2, #ARGV do redis.call('HSET', prefix .. 'client:' .. ARGV[i], 'l', clock) end
 return 1
 """
 )
@@ -83,7 +84,7 @@ local due, lines = {}, {}
 for i = 7, #ARGV do
   local record = prefix .. 'client:' .. ARGV[i]
   redis.call('PEXPIRE', record, ms)
-  redis.call('HSET', record, 'state', 'deferred', 'due', at)
+  redis.call('HSET', record, 's', 'deferred', 'd', at)
   due[#due + 1], due[#due + 2] = at, ARGV[i]
   lines[#lines + 1], lines[#lines + 2] = ARGV[i], entry
 end

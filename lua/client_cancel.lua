@@ -15,6 +15,7 @@
 --- @include generations
 --- @include reply
 --- @include registration
+--- @include record
 --- @include rights
 --- @include live_on
 local own = ARGV[2] == '1'
@@ -43,8 +44,8 @@ local function cancel(client)
     local home = here or redis.call('ZSCORE', prefix .. 'members', reg.owner) ~= false
     holder = live_on(scope, client, reg, generation, home, moves)
     local record = prefix .. 'client:' .. client
-    redis.call('HSET', record, 'owner', scope.owner, 'generation', int(generation), 'seen', int(scope.clock))
-    redis.call('HDEL', record, 'state', 'due', 'admitted')
+    redis.call('HSET', record, OWNER, scope.owner, GENERATION, generation, SEEN, scope.clock)
+    redis.call('HDEL', record, STATE, DUE, ADMITTED)
     redis.call('PERSIST', record)
     reg.generation, status = generation, 'CANCELLED'
   else

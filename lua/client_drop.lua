@@ -12,6 +12,7 @@
 --- @include commit
 --- @include reply
 --- @include note_ended
+--- @include record
 local FIRST, GROUP = 2, 2
 
 local scope, refusal, why = begin()
@@ -21,7 +22,7 @@ commit(scope)
 local answers, dropped = {}, {}
 for i = FIRST, #ARGV, GROUP do
   local client = ARGV[i]
-  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation')
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, OWNER, GENERATION)
   local status = 'DROPPED'
   if not reg[1] then
     status = 'UNKNOWN'

@@ -11,19 +11,23 @@
 --- @include begin
 --- @include commit
 --- @include reply
---- @include rights
+--- @include record
 local FIRST, GROUP = 2, 2
 
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 commit(scope)
 
-local clients, answers, held = {}, {}, {}
-for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-local roster_of = rights_on_rosters(scope, clients)
-for i, client in ipairs(clients) do
-  local generation = ARGV[FIRST + GROUP * i - 1]
-  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'state')
+local answers, held, roster_of = {}, {}, {}
+if scope.active then
+  --- @include rights
+  local clients = {}
+  for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
+  roster_of = rights_on_rosters(scope, clients)
+end
+for i = FIRST, #ARGV, GROUP do
+  local client, generation = ARGV[i], ARGV[i + 1]
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, OWNER, GENERATION, STATE)
   local status = 'HOLDS'
   if not reg[1] or reg[3] then
     status = 'UNKNOWN'
@@ -34,7 +38,7 @@ for i, client in ipairs(clients) do
   else
     held[#held + 1], held[#held + 2] = client, generation
   end
-  answers[i] = status
+  answers[#answers + 1] = status
 end
 if #held > 0 then redis.call('HSET', prefix .. 'holders:' .. scope.owner, unpack(held)) end
 return reply(scope, 'OK', unpack(answers))

@@ -22,11 +22,8 @@
 --- @include generations
 --- @include reply
 --- @include registration
---- @include rights
---- @include release
---- @include want
+--- @include record
 --- @include live_on
---- @include advance
 local repeated = ARGV[2] == '1'
 local FIRST, GROUP = 3, 7
 local RETRY_MS = 20
@@ -40,10 +37,16 @@ local clients = {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
 local generation = generations(scope, #clients)
 local wanted_here = prefix .. 'wanted:' .. scope.owner
+local releases = redis.call('HMGET', prefix .. 'releases', unpack(clients))
 local gone = repeated and redis.call('HMGET', wanted_here, unpack(clients)) or {}
-local roster_of = rights_on_rosters(scope, clients)
+local roster_of = {}
+if scope.active then
+  --- @include rights
+  roster_of = rights_on_rosters(scope, clients)
+end
 local members = {} -- owner -> whether it is a member, looked up once
-local taken = {} -- places by adapter, counted once
+local taken, seated = {}, {} -- adapter -> its places that are taken, at the most; -> clients that get one of them
+local new = {} -- clients without a record
 local wanted, moves, rebooted = {}, {}, {}
 
 local function is_member(owner)
@@ -51,6 +54,25 @@ local function is_member(owner)
     members[owner] = owner == scope.owner or redis.call('ZSCORE', prefix .. 'members', owner) ~= false
   end
   return members[owner]
+end
+
+local function seat()
+  for adapter, those in pairs(seated) do redis.call('SADD', prefix .. 'adapter:' .. adapter, unpack(those)) end
+  seated = {}
+end
+
+-- Whether there is a place for a client without a record: it may have kept one.
+local function has_place(client, adapter, limit)
+  local places = prefix .. 'adapter:' .. adapter
+  local count = taken[adapter] or redis.call('SCARD', places)
+  if count >= limit then -- counted anew: some of this call may have kept theirs
+    seat()
+    count = redis.call('SCARD', places)
+    if count >= limit and redis.call('SISMEMBER', places, client) == 0 then return false end
+  end
+  taken[adapter], seated[adapter] = count + 1, seated[adapter] or {}
+  table.insert(seated[adapter], client)
+  return true
 end
 
 local function ask_home(owner, client, word)
@@ -63,7 +85,8 @@ end
 local function is_free(client, reg)
   if reg.state ~= 'live' or reg.owner == scope.owner or not is_member(reg.owner) then return true end
   local admitted = false
-  if scope.active and reg.admitted ~= '0' then
+  if scope.active and reg.admitted then
+    --- @include view
     read_view(scope)
     admitted = tonumber(reg.admitted) == scope.epoch
   end
@@ -79,7 +102,8 @@ end
 local function releasing(client, reg)
   if reg.state == 'live' or reg.state == 'yielded' then return 0 end
   if reg.state == 'revoked' and reg.owner ~= scope.owner and is_member(reg.owner) then return RETRY_MS end
-  local entry = release.get_all({ client })[1]
+  --- @include release
+  local entry = releases_of({ client })[1]
   if not entry or not entry.claimed or reg.generation > entry.upto then return 0 end
   return math.max(1, tonumber(redis.call('ZSCORE', prefix .. 'due', client)) - scope.clock)
 end
@@ -95,48 +119,51 @@ end
 
 -- A release without a record: its record has expired. The right that it frees must not live on beside a new one.
 local function end_expired(client)
-  if not release.get_all({ client })[1] then return end
+  --- @include rights
   local owner_of = rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))
   if owner_of[client] then redis.call('HDEL', prefix .. 'holders:' .. owner_of[client], client) end
 end
 
-local function register(client, adapter, limit, addr, ttl, verifier, principal, was_taken)
+-- The registration goes on here; what it was is taken over. Returns when it was first made, and 1 for a holder.
+local function take_over(client, reg, verifier)
+  if reg.verifier and verifier ~= '' and reg.verifier ~= verifier then
+    reboot(client, reg) -- what it held before its reboot is nobody's any more
+  elseif reg.state == 'revoked' then -- closed by its home, which asks, or gone
+    rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
+  end
+  local holder = live_on(scope, client, reg, generation, is_member(reg.owner), moves)
+  redis.call('DEL', prefix .. 'client:' .. client)
+  return reg.since, holder
+end
+
+local function register(client, adapter, limit, addr, ttl, verifier, principal, was_taken, is_released)
   local reg = registration(client)
-  local since, holder = int(scope.clock), 0
+  local record, since, holder = prefix .. 'client:' .. client, scope.clock, 0
   if reg then
     if was_taken and reg.owner ~= scope.owner then return { 'MOVED' } end
     if reg.adapter ~= adapter then return { 'ADAPTER' } end
-    if reg.principal ~= '' and reg.principal ~= principal then return { 'PRINCIPAL' } end
+    local more = redis.call('HMGET', record, PRINCIPAL, VERIFIER, ADMITTED)
+    reg.verifier, reg.admitted = more[2], more[3]
+    if more[1] and more[1] ~= principal then return { 'PRINCIPAL' } end
     local wait = releasing(client, reg)
     if wait > 0 then return { 'RELEASING', wait } end
     if not is_free(client, reg) then return { 'HELD', 0, reg.owner } end
-  else -- one that is registered has its place
-    local places = prefix .. 'adapter:' .. adapter
-    taken[adapter] = taken[adapter] or redis.call('SCARD', places)
-    if taken[adapter] >= limit and redis.call('SISMEMBER', places, client) == 0 then
-      return { 'LIMIT', tonumber(limit), adapter }
-    end
-    taken[adapter] = taken[adapter] + redis.call('SADD', places, client)
-    redis.call('SADD', prefix .. 'clients:' .. scope.owner, client)
-    end_expired(client)
+  elseif has_place(client, adapter, limit) then
+    new[#new + 1] = client
+    if is_released then end_expired(client) end
+  else
+    return { 'LIMIT', limit, adapter }
   end
   generation = generation + 1
-  local record = prefix .. 'client:' .. client
   if reg then
-    if reg.verifier ~= '' and verifier ~= '' and reg.verifier ~= verifier then
-      reboot(client, reg) -- what it held before its reboot is nobody's any more
-    elseif reg.state == 'revoked' then -- closed by its home, which asks, or gone
-      rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
-    end
-    holder = live_on(scope, client, reg, generation, is_member(reg.owner), moves)
-    since = reg.since
-    if verifier == '' then verifier = reg.verifier end
-    redis.call('DEL', record)
+    since, holder = take_over(client, reg, verifier)
+    if verifier == '' then verifier = reg.verifier or '' end
   end
-  redis.call('HSET', record, 'owner', scope.owner, 'generation', int(generation), 'adapter', adapter, 'ttl', ttl,
-    'addr', addr, 'since', since, 'seen', int(scope.clock))
-  if verifier ~= '' then redis.call('HSET', record, 'verifier', verifier) end
-  if principal ~= '' then redis.call('HSET', record, 'principal', principal) end
+  redis.call('HSET', record, OWNER, scope.owner, GENERATION, generation, ADAPTER, adapter, TTL, ttl, ADDR,
+    addr, SINCE, since)
+  if reg then redis.call('HSET', record, SEEN, scope.clock) end
+  if verifier ~= '' then redis.call('HSET', record, VERIFIER, verifier) end
+  if principal ~= '' then redis.call('HSET', record, PRINCIPAL, principal) end
   return { 'REGISTERED', generation, tonumber(since), holder, roster_of[client] and 1 or 0 }
 end
 
@@ -144,13 +171,21 @@ local answers = {}
 for i = FIRST, #ARGV, GROUP do
   local number = #answers + 1
   answers[number] = register(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
-    ARGV[i + 6], gone[number])
+    ARGV[i + 6], gone[number], releases[number])
 end
+seat()
+if #new > 0 then redis.call('SADD', prefix .. 'clients:' .. scope.owner, unpack(new)) end
 redis.call('HDEL', wanted_here, unpack(clients))
-want(scope, wanted)
+if next(wanted) then
+  --- @include want
+  want(scope, wanted)
+end
 note_moves(scope, moves)
 if #rebooted > 0 then
-  release.enqueue_all(rebooted)
+  --- @include enqueue
+  --- @include event
+  --- @include advance
+  enqueue(rebooted)
   event(scope, 'due')
   advance(scope)
 end

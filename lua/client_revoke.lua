@@ -15,10 +15,13 @@
 --- @include commit
 --- @include reply
 --- @include registration
+--- @include record
 --- @include rights
 --- @include release
+--- @include enqueue
 --- @include waiting_home
 --- @include want
+--- @include event
 --- @include advance
 local first, client = ARGV[2], ARGV[3]
 
@@ -34,7 +37,7 @@ if not owner_of[client] then
 end
 local right = owner_of[client]
 if not reg and not right then
-  if release.get_all({ client })[1] then return reply(scope, 'REVOKED', '', 0) end -- a repeat
+  if releases_of({ client })[1] then return reply(scope, 'REVOKED', '', 0) end -- a repeat
   return reply(scope, 'UNKNOWN')
 end
 if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKED', reg.owner, reg.generation) end
@@ -42,7 +45,7 @@ if reg and reg.state == 'leaving' and not right then return reply(scope, 'REVOKE
 commit(scope)
 keep_clock(scope)
 -- A repeat must not end a newer registration. A node revokes one client at a time.
-if scope.owner ~= OPERATOR then redis.call('HSET', mine, 'revoked', first == '0' and scope.serial or first) end
+if scope.owner ~= OPERATOR then redis.call('HSET', mine, 'revoked', first == '0' and serial or first) end
 if right then redis.call('HDEL', prefix .. 'holders:' .. right, client) end
 local owner, upto, wanted = '', right and generation_of[client] or 0, {}
 if reg then
@@ -52,11 +55,11 @@ if reg then
   if is_served and owner ~= scope.owner and redis.call('ZSCORE', prefix .. 'members', owner) then
     reg.state, wanted[owner] = 'revoked', { client, 'revoke' }
   end
-  redis.call('HSET', prefix .. 'client:' .. client, 'state', reg.state)
+  redis.call('HSET', prefix .. 'client:' .. client, STATE, reg.state)
 end
-release.enqueue_all({ { client = client, upto = upto, reason = 'revoked',
+enqueue({ { client = client, upto = upto, reason = 'revoked',
   at = math.max(scope.clock, waiting_home(reg)) } })
 want(scope, wanted)
-event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', int(upto))
+event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', upto)
 advance(scope)
 return reply(scope, 'REVOKED', owner, upto)

@@ -10,6 +10,7 @@
 --- @include begin
 --- @include now
 --- @include reply
+--- @include record
 local FIRST = 2
 
 local scope, refusal, why = begin()
@@ -19,13 +20,13 @@ keep_clock(scope)
 local answers = {}
 for i = FIRST, #ARGV do
   local record = prefix .. 'client:' .. ARGV[i]
-  local owner, status = redis.call('HGET', record, 'owner'), 'TOUCHED'
+  local owner, status = redis.call('HGET', record, OWNER), 'TOUCHED'
   if not owner then
     status = 'UNKNOWN'
   elseif owner ~= scope.owner then
     status = 'MOVED'
   else
-    redis.call('HSET', record, 'seen', int(scope.clock))
+    redis.call('HSET', record, SEEN, scope.clock)
   end
   answers[#answers + 1] = status
 end

@@ -5,8 +5,8 @@
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
 -- ARGV[..] generation int   the registration meant; 0: whichever this owner has
--- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim, both
---          empty if nothing was claimed
+-- Returns  a group per client: status, due (scope clock, ms), generation, adapter, token and reason of the claim, or
+--          both empty
 -- Status   DATA_LOST | FENCED | LATE | UNKNOWN | MOVED | DUE | OK
 -- Retry    safe: a repeat postpones nothing and answers the caller's own claim again
 -- Durable  claim
@@ -16,9 +16,8 @@
 --- @include commit
 --- @include reply
 --- @include registration
---- @include view
---- @include rights
---- @include release
+--- @include record
+--- @include enqueue
 local claim_ms, retention = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST, GROUP = 4, 2
 
@@ -28,9 +27,13 @@ now(scope)
 commit(scope)
 keep_clock(scope)
 
-local clients = {}
-for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-local roster_of = rights_on_rosters(scope, clients)
+local roster_of = {}
+if scope.active then
+  --- @include rights
+  local clients = {}
+  for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
+  roster_of = rights_on_rosters(scope, clients)
+end
 local answers, queued, leaving = {}, {}, {}
 
 -- Answers, and the registration if it is over. A client whose right is on a roster has not given that up: its
@@ -45,19 +48,20 @@ local function unregister(client, generation)
     reg.state, reg.due = 'leaving', scope.clock + reg.ttl
     local at, record = reg.due, prefix .. 'client:' .. client
     if roster_of[client] then
+      --- @include view
       read_view(scope)
       at = math.max(at, scope.cap)
     end
     if at > scope.clock then
       reg.state = 'deferred'
-      redis.call('PEXPIRE', record, int(at - scope.clock + retention))
+      redis.call('PEXPIRE', record, at - scope.clock + retention)
     end
-    redis.call('HSET', record, 'state', reg.state, 'due', int(reg.due))
+    redis.call('HSET', record, STATE, reg.state, DUE, reg.due)
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'disconnect', at = at }
     reg.due = at
   elseif reg.state == 'revoked' then -- its home, which is the caller, has closed it
     reg.state, reg.due = 'leaving', scope.clock
-    redis.call('HSET', prefix .. 'client:' .. client, 'state', 'leaving', 'due', int(scope.clock))
+    redis.call('HSET', prefix .. 'client:' .. client, STATE, 'leaving', DUE, scope.clock)
     queued[#queued + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
   end
   return { 'DUE', reg.due, reg.generation, reg.adapter, '', '' }, reg
@@ -68,20 +72,23 @@ for i = FIRST, #ARGV, GROUP do
   answers[#answers + 1] = answer
   if reg and reg.state == 'leaving' then leaving[#leaving + 1] = { client = ARGV[i], reg = reg, answer = answer } end
 end
-release.enqueue_all(queued)
+enqueue(queued)
 
 -- What is due at once is claimed for the caller, or was before and is answered again.
 if claim_ms > 0 and #leaving > 0 then
+  --- @include rights
+  --- @include release
+  --- @include claim_all
   local due, claims, seen = {}, {}, {}
   for i, one in ipairs(leaving) do due[i] = one.client end
   local owner_of = rights_under(due, { scope.owner })
-  for i, entry in ipairs(release.get_all(due)) do
+  for i, entry in ipairs(releases_of(due)) do
     local one = leaving[i]
     -- Else another release is under way; its acknowledgement arms this one.
     local is_its_own = entry and one.reg.generation <= entry.upto
     if is_its_own and entry.claimed and entry.claimant == scope.owner then
       one.answer[5], one.answer[6] = entry.token, entry.reason
-      redis.call('ZADD', prefix .. 'due', int(scope.clock + claim_ms), one.client) -- it lasts as long as a new one
+      redis.call('ZADD', prefix .. 'due', scope.clock + claim_ms, one.client) -- it lasts as long as a new one
     elseif is_its_own and not entry.claimed then
       if not seen[one.client] then
         one.entry, one.right = entry, owner_of[one.client]
@@ -90,7 +97,7 @@ if claim_ms > 0 and #leaving > 0 then
       one.claim = seen[one.client]
     end
   end
-  release.claim_all(scope, claims, claim_ms)
+  claim_all(scope, claims, claim_ms)
   for _, one in ipairs(leaving) do
     if one.claim then one.answer[5], one.answer[6] = one.claim.token, one.claim.entry.reason end
   end

@@ -12,6 +12,7 @@
 --- @include now
 --- @include reply
 --- @include registration
+--- @include record
 --- @include rights
 local FIRST = 2
 
@@ -26,8 +27,9 @@ for i, client in ipairs(clients) do
   answers[i] = {}
   if reg then
     local holder = roster_of[client] and 2 or redis.call('HEXISTS', prefix .. 'holders:' .. reg.owner, client)
-    answers[i] = { reg.owner, reg.generation, reg.adapter, reg.state, reg.ttl, reg.addr, tonumber(reg.since),
-      tonumber(reg.seen), holder }
+    local more = redis.call('HMGET', prefix .. 'client:' .. client, ADDR, SEEN)
+    answers[i] = { reg.owner, reg.generation, reg.adapter, reg.state, reg.ttl, more[1] or '', tonumber(reg.since),
+      tonumber(more[2] or reg.since), holder }
   end
 end
 return reply(scope, 'VIEW', unpack(answers))

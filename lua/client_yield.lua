@@ -12,7 +12,8 @@
 --- @include now
 --- @include commit
 --- @include reply
---- @include release
+--- @include record
+--- @include enqueue
 --- @include event
 local FIRST = 2
 
@@ -28,18 +29,18 @@ local wanted = prefix .. 'wanted:' .. scope.owner
 for i, word in ipairs(redis.call('HMGET', wanted, unpack(clients))) do
   local client = clients[i]
   local record = prefix .. 'client:' .. client
-  local reg = redis.call('HMGET', record, 'owner', 'generation', 'state')
+  local reg = redis.call('HMGET', record, OWNER, GENERATION, STATE)
   local status = 'GONE'
   if reg[1] == scope.owner and not reg[3] then
     status = 'LIVE'
     if word == 'yield' then
-      redis.call('HSET', record, 'state', 'yielded')
+      redis.call('HSET', record, STATE, 'yielded')
       status = 'YIELDED'
     end
   elseif reg[1] == scope.owner and reg[3] == 'yielded' then
     status = 'YIELDED'
   elseif reg[1] == scope.owner and reg[3] == 'revoked' then
-    redis.call('HSET', record, 'state', 'leaving')
+    redis.call('HSET', record, STATE, 'leaving')
     revoked[#revoked + 1] = { client = client, upto = tonumber(reg[2]), reason = 'revoked', at = scope.clock }
     status = 'REVOKED'
   end
@@ -47,7 +48,7 @@ for i, word in ipairs(redis.call('HMGET', wanted, unpack(clients))) do
 end
 redis.call('HDEL', wanted, unpack(clients))
 if #revoked > 0 then
-  release.enqueue_all(revoked)
+  enqueue(revoked)
   event(scope, 'due')
 end
 return reply(scope, 'OK', unpack(answers))

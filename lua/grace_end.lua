@@ -13,6 +13,7 @@
 --- @include now
 --- @include commit
 --- @include reply
+--- @include event
 --- @include advance
 local epoch, reason, repeated = tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 

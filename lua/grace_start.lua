@@ -52,7 +52,7 @@ local record = prefix .. 'node:' .. roster
 if epoch == 0 then
   -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it.
   local start = generations(scope, 1)
-  redis.call('HSETNX', record, 'generation', int(start))
+  redis.call('HSETNX', record, 'generation', start)
   redis.call('SADD', prefix .. 'open', roster)
   redis.call('SADD', prefix .. 'ended', '') -- no client's id: the set is there from now on
   return reply(scope, 'STARTED', present)
@@ -78,7 +78,7 @@ if #clients > 0 then
   local undrained = rights_under(clients, redis.call('SMEMBERS', prefix .. 'orphans')) -- drained at once
   local reclaimed = scope.active and redis.call('SMISMEMBER', prefix .. 'reclaimed', unpack(clients)) or {}
   local ended = redis.call('SMISMEMBER', prefix .. 'ended', unpack(clients))
-  local releases = release.get_all(clients)
+  local releases = releases_of(clients)
   for i, client in ipairs(clients) do
     if expected[client] or own[client] then
       words[i] = 'EXPECTED'
@@ -89,7 +89,7 @@ if #clients > 0 then
     else
       local reg = registration(client)
       local upto = reg and math.min(start, reg.generation - 1) or start
-      added[#added + 1], added[#added + 2] = client, int(upto)
+      added[#added + 1], added[#added + 2] = client, upto
       words[i] = 'EXPECTED'
     end
   end

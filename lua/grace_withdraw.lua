@@ -28,6 +28,7 @@ local holders = prefix .. 'holders:' .. roster
 local count = redis.call('HLEN', holders)
 redis.call('UNLINK', holders)
 redis.call('SREM', prefix .. 'lost', roster)
+scope.lost = nil
 forget_roster(roster)
 advance(scope)
 return reply(scope, 'WITHDRAWN', count)

@@ -31,6 +31,6 @@ commit(scope)
 keep_clock(scope)
 lose_owner(scope, victim, 'evicted', 'node lost')
 local renewed = tonumber(node[2] or tonumber(deadline) - tonumber(node[1] or 0))
-event(scope, 'evicted', 'owner', victim, 'silent', int(scope.clock - renewed)) -- ms since its last renewal
+event(scope, 'evicted', 'owner', victim, 'silent', scope.clock - renewed) -- ms since its last renewal
 advance(scope)
 return reply(scope, 'EVICTED', victim)

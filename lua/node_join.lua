@@ -69,11 +69,11 @@ scope.owner = node .. ':' .. incarnation
 redis.call('HSET', KEYS[1], 'incarnation', incarnation)
 keep_clock(scope)
 if empty then start_unknown(scope, grace, lease, margin, 'no data') end
--- Born here, it has no older view: its ack is the present revision.
-redis.call('HSET', prefix .. 'node:' .. scope.owner, 'acked', int(scope.revision), 'writes', 1, 'boot', boot,
-  'lease', int(lease), 'margin', int(margin), 'grace', int(grace), 'retention', retention, 'version', version,
-  'joined', int(scope.clock))
-redis.call('ZADD', prefix .. 'members', int(scope.clock + lease), scope.owner)
+-- Born here, it has no older view: its ack is the present revision. First what every request reads (begin).
+redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', 1, 'floor', 0, 'acked', scope.revision, 'boot', boot,
+  'lease', lease, 'margin', margin, 'grace', grace, 'retention', retention, 'version', version,
+  'joined', scope.clock)
+redis.call('ZADD', prefix .. 'members', scope.clock + lease, scope.owner)
 scope.writes = 1
 event(scope, 'joined_node', 'owner', scope.owner)
 return reply(scope, 'JOINED', incarnation, lease, newest_event())

@@ -14,6 +14,7 @@
 --- @include reply
 --- @include ack
 --- @include advance
+--- @include waiting_for
 --- @include next_due
 --- @include gone_at
 local WANTED_MAX = 200
@@ -39,7 +40,7 @@ if scope.active then
   end
 end
 if reached < barrier and scope.clock - since > lease then extended = 0 end
-if extended == 1 then redis.call('ZADD', prefix .. 'members', int(scope.clock + lease), scope.owner) end
+if extended == 1 then redis.call('ZADD', prefix .. 'members', scope.clock + lease, scope.owner) end
 advance(scope)
 
 local lapsed = {}

@@ -14,7 +14,7 @@
 --- @include commit
 --- @include reply
 --- @include registration
---- @include release
+--- @include enqueue
 --- @include next_due
 --- @include is_restored
 local limit = tonumber(ARGV[2])
@@ -37,7 +37,7 @@ end
 if #forfeited > 0 then
   redis.call('HDEL', holders, unpack(forfeited))
   redis.call('SADD', prefix .. 'forfeited', unpack(forfeited))
-  release.enqueue_all(items)
+  enqueue(items)
 end
 local taken = #items
 if taken < limit then
@@ -56,7 +56,7 @@ if taken < limit then
       if reg.state ~= 'leaving' then items[#items + 1] = item end
     end
   end
-  release.enqueue_all(items)
+  enqueue(items)
 end
 if redis.call('EXISTS', holders, registered) == 0 then
   redis.call('SREM', prefix .. 'orphans', orphan)

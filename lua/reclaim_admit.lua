@@ -12,6 +12,7 @@
 --- @include commit
 --- @include reply
 --- @include rights
+--- @include record
 --- @include reclaim_refusal
 --- @include waiting_for
 local client = ARGV[2]
@@ -19,13 +20,12 @@ local client = ARGV[2]
 local scope, refusal, why = begin()
 if refusal then return reply(scope, refusal, why) end
 now(scope)
-local here = redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client) == 1
-refusal = reclaim_refusal(scope, client, here, rights_on_rosters(scope, { client })[client], true)
+refusal = reclaim_refusal(scope, client, rights_on_rosters(scope, { client })[client], true)
 if refusal == 'BARRIER' then return reply(scope, refusal, pending(scope)) end
 if refusal then return reply(scope, refusal) end
 
 commit(scope)
 keep_clock(scope)
 -- From now on it may have locks here: no other node takes it before this one has closed it.
-redis.call('HSET', prefix .. 'client:' .. client, 'admitted', int(scope.epoch))
+redis.call('HSET', prefix .. 'client:' .. client, ADMITTED, scope.epoch)
 return reply(scope, 'ADMITTED')

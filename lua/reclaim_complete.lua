@@ -14,6 +14,7 @@
 --- @include reply
 --- @include rights
 --- @include reclaim_refusal
+--- @include remaining
 --- @include advance
 local FIRST = 2
 
@@ -22,14 +23,12 @@ if refusal then return reply(scope, refusal, why) end
 now(scope)
 commit(scope)
 
-local clients, statuses, complete, held, waits = {}, {}, {}, {}, false
-for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
-local here = redis.call('HMGET', prefix .. 'holders:' .. scope.owner, unpack(clients))
+local clients, statuses, complete, held, waits = { unpack(ARGV, FIRST) }, {}, {}, {}, false
 local roster_of = rights_on_rosters(scope, clients)
 local leaving = {} -- roster -> its clients that complete
 for i, client in ipairs(clients) do
   local roster = roster_of[client]
-  local status, generation = reclaim_refusal(scope, client, here[i], roster, false)
+  local status, generation = reclaim_refusal(scope, client, roster, false)
   if not status then
     leaving[roster] = leaving[roster] or {}
     table.insert(leaving[roster], client)
@@ -47,5 +46,10 @@ if #complete > 0 then
   redis.call('HSET', prefix .. 'holders:' .. scope.owner, unpack(held))
   advance(scope)
 end
-statuses[#statuses + 1] = waits and pending(scope) or {}
-return reply(scope, 'OK', scope.active and remaining() or 0, unpack(statuses))
+local waiting = {}
+if waits then
+  --- @include waiting_for
+  waiting = pending(scope)
+end
+statuses[#statuses + 1] = waiting
+return reply(scope, 'OK', scope.active and remaining(scope) or 0, unpack(statuses))

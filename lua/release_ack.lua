@@ -16,6 +16,8 @@
 --- @include reply
 --- @include registration
 --- @include release
+--- @include enqueue
+--- @include unqueue
 --- @include waiting_home
 --- @include note_ended
 --- @include next_due
@@ -32,7 +34,6 @@ keep_clock(scope)
 local freed, ended = {}, {}
 
 local function acknowledge(client, entry)
-  release.remove(client)
   local reg = registration(client)
   if reg and reg.generation <= entry.upto then
     redis.call('DEL', prefix .. 'client:' .. client)
@@ -48,27 +49,33 @@ local function acknowledge(client, entry)
   end
   local upto, reason = string.match(entry.more, '^(%d+):(%S+)$')
   if upto then
-    release.enqueue_all({ { client = client, upto = tonumber(upto), reason = reason,
+    enqueue({ { client = client, upto = tonumber(upto), reason = reason,
       at = math.max(scope.clock, waiting_home(reg)) } })
   elseif reg and reg.generation > entry.upto and (reg.state == 'deferred' or reg.state == 'leaving') then
-    release.enqueue_all({ { client = client, upto = reg.generation, reason = 'disconnect',
+    enqueue({ { client = client, upto = reg.generation, reason = 'disconnect',
       at = math.max(scope.clock, reg.due) } })
   end
-  ended[#ended + 1] = client
-  freed[#freed + 1], freed[#freed + 2], freed[#freed + 3], freed[#freed + 4] = 'client', client, 'upto',
-    int(entry.upto)
+  freed[#freed + 1], freed[#freed + 2], freed[#freed + 3], freed[#freed + 4] =
+    'client', client, 'upto', entry.upto
 end
 
 local clients, statuses = {}, {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-for i, entry in ipairs(release.get_all(clients)) do
+local entries = releases_of(clients)
+for i, entry in ipairs(entries) do
   statuses[i] = 'ACKED'
   if entry and entry.token ~= ARGV[FIRST + GROUP * i - 1] then
-    statuses[i] = 'STALE_TOKEN'
+    statuses[i], entries[i] = 'STALE_TOKEN', false
   elseif entry then
-    acknowledge(clients[i], entry)
+    ended[#ended + 1] = clients[i]
   end
 end
-note_ended(ended)
-if #freed > 0 then event(scope, 'freed', unpack(freed)) end
+if #ended > 0 then
+  unqueue(ended)
+  for i, entry in ipairs(entries) do
+    if entry then acknowledge(clients[i], entry) end
+  end
+  note_ended(ended)
+  event(scope, 'freed', unpack(freed))
+end
 return reply(scope, 'OK', next_due(), unpack(statuses))

@@ -17,6 +17,7 @@
 --- @include view
 --- @include rights
 --- @include release
+--- @include claim_all
 --- @include waiting_home
 local PAGE, PAGES_MAX, PUT_BACK_MS = 200, 3, 100
 local limit, claim_ms, prefer = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -54,12 +55,12 @@ local claims, put_back = {}, {}
 
 -- Takes what it may of a page of due releases; returns how many there were.
 local function take(offset)
-  local page = redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', int(scope.clock), 'WITHSCORES', 'LIMIT', offset,
+  local page = redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', scope.clock, 'WITHSCORES', 'LIMIT', offset,
     PAGE)
   local clients, due = {}, {}
   for i = 1, #page, 2 do clients[#clients + 1], due[#due + 1] = page[i], tonumber(page[i + 1]) end
   local roster_of = rights_on_rosters(scope, clients)
-  for i, entry in ipairs(release.get_all(clients)) do
+  for i, entry in ipairs(releases_of(clients)) do
     local client, reg = clients[i], registration(clients[i])
     local home_until = reg and reg.owner ~= scope.owner and is_valid(reg.owner) and due[i] + prefer or 0
     local wait = waiting_home(reg)
@@ -70,7 +71,7 @@ local function take(offset)
     if home_until > scope.clock then
       ask_again(home_until)
     elseif wait > 0 then
-      put_back[#put_back + 1], put_back[#put_back + 2] = int(math.max(wait, scope.clock + PUT_BACK_MS)), client
+      put_back[#put_back + 1], put_back[#put_back + 2] = math.max(wait, scope.clock + PUT_BACK_MS), client
     elseif #claims == limit then
       ask_again(scope.clock)
     else
@@ -97,7 +98,7 @@ for _, claim in ipairs(claims) do
   local right = generation_of[claim.client]
   if right and right <= claim.entry.upto then claim.right = owner_of[claim.client] end
 end
-release.claim_all(scope, claims, claim_ms)
+claim_all(scope, claims, claim_ms)
 
 local claimed = {}
 for i, claim in ipairs(claims) do

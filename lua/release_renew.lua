@@ -24,10 +24,10 @@ commit(scope)
 keep_clock(scope)
 local clients, statuses = {}, {}
 for i = FIRST, #ARGV, GROUP do clients[#clients + 1] = ARGV[i] end
-for i, entry in ipairs(release.get_all(clients)) do
+for i, entry in ipairs(releases_of(clients)) do
   statuses[i] = 'STALE_TOKEN'
   if entry and entry.token == ARGV[FIRST + GROUP * i - 1] then
-    redis.call('ZADD', prefix .. 'due', int(scope.clock + claim_ms), clients[i])
+    redis.call('ZADD', prefix .. 'due', scope.clock + claim_ms, clients[i])
     statuses[i] = 'RENEWED'
   end
 end

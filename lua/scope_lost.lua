@@ -25,13 +25,13 @@ local dataset, clock, newest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local lease, margin, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local scope = begin()
-local told_dataset, told_revision, told_epoch = string.match(scope.told, '^(%S+) (%d+) (%d+)')
-local meta = redis.call('HMGET', KEYS[1], 'before', 'loss', 'incarnation', 'revision', 'epoch')
+local told_dataset, told_revision, told_epoch = string.match(told, '^(%S+) (%d+) (%d+)')
+local meta = redis.call('HMGET', KEYS[1], 'before', 'loss', 'incarnation', 'revision', 'epoch', 'generation')
 if scope.view ~= '' then
   read_view(scope)
   if told_dataset ~= scope.dataset and (meta[1] == told_dataset or tonumber(meta[2] or 0) > clock) then
     -- What others remember of generations counts as well.
-    if newest > tonumber(scope.generation) then redis.call('HSET', KEYS[1], 'generation', int(newest)) end
+    if newest > tonumber(meta[6] or 0) then redis.call('HSET', KEYS[1], 'generation', newest) end
     return reply(scope, 'KNOWN')
   end
 end
@@ -42,11 +42,11 @@ scope.clock = math.max(scope.clock, clock + (scope.view == '' and lease or 0)) +
 scope.revision = math.max(scope.revision or tonumber(meta[4] or 0), tonumber(told_revision))
 scope.epoch = math.max(scope.epoch or tonumber(meta[5] or 0), tonumber(told_epoch))
 local incarnation = tonumber(string.match(scope.owner, ':(%d+)$'))
-redis.call('HSET', KEYS[1], 'incarnation', int(math.max(tonumber(meta[3] or 0), incarnation, scope.clock)),
-  'generation', int(math.max(tonumber(scope.generation), newest, scope.clock)))
+redis.call('HSET', KEYS[1], 'incarnation', math.max(tonumber(meta[3] or 0), incarnation, scope.clock),
+  'generation', math.max(scope.generation, newest, scope.clock))
 keep_clock(scope)
 if scope.view == '' then
-  redis.call('HSET', KEYS[1], 'revision', int(scope.revision), 'epoch', int(scope.epoch))
+  redis.call('HSET', KEYS[1], 'revision', scope.revision, 'epoch', scope.epoch)
   return reply(scope, 'EMPTY')
 end
 redis.call('HSET', KEYS[1], 'before', told_dataset)
@@ -65,6 +65,7 @@ for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
   end
 end
 redis.call('UNLINK', prefix .. 'members')
+scope.lost = nil
 forget_open()
 scope.dataset, scope.active = dataset, false
 start_unknown(scope, grace, lease, margin, 'data lost')

@@ -24,7 +24,7 @@ local left, done, sample, started, reason = 0, 0, {}, 0, ''
 if scope.active then
   read_period(scope)
   started, reason = scope.started, scope.reason
-  left, done = remaining(), redis.call('SCARD', prefix .. 'reclaimed')
+  left, done = remaining(scope), redis.call('SCARD', prefix .. 'reclaimed')
   if done <= EXACT_MAX then
     -- One that reclaimed, and whose new home died as well, is on a roster again.
     local clients = redis.call('SMEMBERS', prefix .. 'reclaimed')
@@ -33,7 +33,7 @@ if scope.active then
       for _ in pairs((rights_on_rosters(scope, page))) do done = done - 1 end
     end
   end
-  for _, owner in ipairs(redis.call('SMEMBERS', prefix .. 'lost')) do
+  for _, owner in ipairs(lost_owners(scope)) do
     if #sample < SAMPLE then
       local some = redis.call('HRANDFIELD', prefix .. 'holders:' .. owner, SAMPLE - #sample) or {} -- false on fakeredis
       for _, client in ipairs(some) do

@@ -22,7 +22,7 @@ def every_call(player: Player, client: str, victim: str) -> list[Call[Any]]:
     """Return one call of each script, about this client, one of them to evict this owner."""
     node, raw = player.node, client.encode()
     key, head = node.meta, node.lease.head(node.now())
-    generation = int(player.world.redis.hget(player.world.key("client", client), "generation") or 1)
+    generation = int(player.world.redis.hget(player.world.key("client", client), "g") or 1)
     claim = releases.own(raw, generation, "nfs", "1")
     item = node.registering(client, "nfs", "", 0, "rebooted", None)
     calls: list[Call[Any]] = [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 READERS = {
     "open": "SMEMBERS", "lost": "SMEMBERS", "members": ("ZRANGE", 0, -1), "due": ("ZRANGE", 0, -1),
     "releases": "HGETALL", "orphans": "SMEMBERS", "clients": "SMEMBERS", "holders": "HGETALL", "wanted": "HGETALL",
-    "client": ("HMGET", "owner", "generation", "state", "adapter"), "adapter": "SMEMBERS",
+    "client": ("HMGET", "o", "g", "s", "a"), "adapter": "SMEMBERS",
     "meta": ("HMGET", "view", "generation"),
 }  # fmt: skip
 """How a key is read, by its name; of the others only the TTL counts."""

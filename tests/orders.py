@@ -37,7 +37,7 @@ def make_deaf(player: Player) -> None:
 
 def state_of(world: World, client: str) -> str:
     """Return the state of a registration, as Redis has it."""
-    state: Any = world.redis.hget(world.key("client", client), "state")
+    state: Any = world.redis.hget(world.key("client", client), "s")
     return "live" if state is None else str(state.decode())
 
 

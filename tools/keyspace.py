@@ -40,8 +40,8 @@ REMOVES = {"DEL": 9, "HDEL": 1, "PEXPIRE": 1, "SPOP": 1, "SREM": 1, "UNLINK": 9,
 _HEAD = ["| field | holds |", "| --- | --- |"]
 _ABOUT = {
     "client": [
-        "An absent state is `live`, another absent field 0 or empty. The record has a TTL while its disconnect waits",
-        "(`deferred`); one that is `leaving` may have kept it.",
+        "A letter each: there is a record per client. An absent state is `live`, another absent field 0 or empty. The",
+        "record has a TTL while its disconnect waits (`deferred`); one that is `leaving` may have kept it.",
         "",
     ],
 }
@@ -126,13 +126,26 @@ def _keys_of(where: str, code: list[str], commands: dict[str, int]) -> set[str]:
 def fields_named(key: str) -> set[str]:
     """Return the fields that the scripts name of a hash, `...` among them if some field is computed."""
     found: set[str] = set()
+    constants = constant_fields()
     for name in script.names():
         for command, named, rest in _commands(name, chunks(script.load(name).source), {**READS, **WRITES}):
             if key in named and command in FIELDS_AT:
                 first, step = FIELDS_AT[command]
                 given = rest[:first] if step == 0 else rest[::step]
-                found |= {word[1:-1] if re.fullmatch(r"'\w+'", word) else "..." for word in given}
+                words = (constants.get(word, word) for word in given)
+                found |= {word[1:-1] if re.fullmatch(r"'\w+'", word) else "..." for word in words}
     return found
+
+
+def constant_fields() -> dict[str, str]:
+    """Return the names that record.lua gives to fields, with what they stand for, in quotes."""
+    text = (script.lua_directory() / "include" / "record.lua").read_text(encoding="utf-8")
+    lines = re.findall(r"^local ([A-Z, ]+) = (.+)$", text, re.MULTILINE)
+    return {
+        name: value
+        for names, values in lines
+        for name, value in zip(names.split(", "), values.split(", "), strict=True)
+    }
 
 
 def touched(name: str) -> set[str]:

@@ -193,7 +193,8 @@ class Locks(Clients):
                 self._completed(entry, result, locks)
         finally:
             self.end_turns(ids)
-        if self.lease.view.closing:
+        # By the answers and not by the view: a renewal of the keeper may have lifted the period meanwhile.
+        if any(isinstance(r, ReclaimOutcome) and r.closing for r in results):
             yield from self.acknowledge()  # with one node, or all others idle, that lifts the period
             view = self.lease.view
             over = view.state is GraceState.NORMAL

@@ -15,14 +15,14 @@ DELETED_BY: dict[str, tuple[str, ...]] = {
     "lost": ("advance", "grace_withdraw"),
     "ended": ("restored",),
     "members": ("lose_owner", "scope_lost"),
-    "due": ("release",),
-    "releases": ("release",),
+    "due": ("unqueue",),
+    "releases": ("unqueue",),
     "orphans": ("orphan_drain",),
     "node": ("lose_owner", "orphan_drain", "restored", "scope_lost"),  # by a TTL; a restored roster's by the drain
     "clients": ("live_on", "orphan_drain", "release_ack"),
     "holders": (
-        "client_drop", "client_register", "client_revoke", "grace_withdraw", "live_on", "orphan_drain",
-        "reclaim_complete", "release",
+        "claim_all", "client_drop", "client_register", "client_revoke", "grace_withdraw", "live_on", "orphan_drain",
+        "reclaim_complete",
     ),
     "wanted": ("client_register", "client_yield", "lose_owner", "scope_lost"),
     "client": ("client_cancel", "client_register", "client_unregister", "release_ack"),  # a TTL while it is deferred

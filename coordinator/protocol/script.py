@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.errors import ContractBroken
 
-_INCLUDE = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *--- @include (\w+)$", re.MULTILINE)
+_OUTER = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
+_INNER = re.compile(r"(?:^ +--- @include \w+\n)+", re.MULTILINE)
 _ARGUMENT = re.compile(r"^-- ARGV\[(\d+|\.\.)\]\s+(\w+)\s+(str|int|bytes)\s+(.+)$", re.MULTILINE)
 _FIELD = re.compile(r"^-- (Uses|Returns|Status|Retry|Durable|Cost)\s+(.+(?:\n--  {2,}\S.*)*)$", re.MULTILINE)
 
@@ -48,21 +51,42 @@ def lua_directory() -> Path:
     raise ContractBroken(msg)
 
 
-def _resolve(folder: Path, text: str, seen: list[str]) -> None:
-    for name in _INCLUDE.findall(text):
+def _resolve(folder: Path, text: str, seen: list[str], found: dict[str, None]) -> list[str]:
+    """Return the texts that `text` includes and that are not `seen` yet, in order; `found` notes all names.
+
+    An include that is indented stands in the block that needs it, and its text is put there: Lua makes a function anew
+    each time it comes to it, which the scripts that are called for every client must not pay for what they seldom need.
+    """
+    parts = []
+    for name in _OUTER.findall(text):
         if name not in seen:
-            _resolve(folder, (folder / "include" / f"{name}.lua").read_text(encoding="utf-8"), seen)
+            found[name] = None
+            included = (folder / "include" / f"{name}.lua").read_text(encoding="utf-8")
+            parts += _resolve(folder, included, seen, found)
             if name not in seen:
                 seen.append(name)
+                parts.append(_filled(folder, included, seen, found))
+    return parts
+
+
+def _filled(folder: Path, text: str, seen: list[str], found: dict[str, None]) -> str:
+    """Return `text` with what its indented includes bring beyond what was `seen` before it, in their places."""
+
+    def fill(run: re.Match[str]) -> str:
+        indent = " " * (len(run[0]) - len(run[0].lstrip(" ")))
+        outer = re.sub("^ +", "", run[0], flags=re.MULTILINE)
+        return "".join(textwrap.indent(part, indent) for part in _resolve(folder, outer, list(seen), found))
+
+    return _INNER.sub(fill, text)
 
 
 def parse(name: str, folder: Path) -> Script:
     """Return the flattened script `name`; raise ContractBroken when its header is incomplete."""
     text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    includes: list[str] = []
-    _resolve(folder, text, includes)
-    parts = [(folder / "include" / f"{part}.lua").read_text(encoding="utf-8") for part in includes]
-    source = "\n".join([*parts, text])
+    outer: list[str] = []
+    found: dict[str, None] = {}
+    parts = _resolve(folder, text, outer, found)
+    source = "\n".join([*parts, _filled(folder, text, outer, found)])
     first = re.match(rf"-- {name}: (.+(?:\n-- (?!KEYS|Uses|ARGV|Returns).+)*)", text)
     fields = {key: re.sub(r"\s*\n--\s*", " ", value) for key, value in _FIELD.findall(text)}
     missing = {"Uses", "Returns", "Status", "Retry", "Durable", "Cost"} - fields.keys()
@@ -82,7 +106,7 @@ def parse(name: str, folder: Path) -> Script:
         durable=fields["Durable"],
         cost=fields["Cost"],
         returns=fields["Returns"],
-        includes=tuple(includes),
+        includes=tuple(found),
         words={status.encode(): status for status in statuses},
     )
 

@@ -1,6 +1,5 @@
 -- ack: records the revision to which the calling node has switched its view, and returns the newest one recorded.
 --- @include scope
---- @include int
 --- @include view
 local function ack(scope, revision)
   local node = prefix .. 'node:' .. scope.owner
@@ -8,6 +7,6 @@ local function ack(scope, revision)
   if revision <= acked then return acked end
   read_view(scope)
   acked = math.min(revision, scope.revision)
-  redis.call('HSET', node, 'acked', int(acked))
+  redis.call('HSET', node, 'acked', acked)
   return acked
 end

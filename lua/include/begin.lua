@@ -4,26 +4,25 @@
 --- @include scope
 local OPERATOR = '-'
 
--- Tells whether the data are older than the caller was told, or others: by dataset, revision and epoch.
-local function is_older(view, told)
-  local dataset, revision, epoch = string.match(view, '^(%S+) (%d+) (%d+)')
-  local told_dataset, told_revision, told_epoch = string.match(told, '^(%S+) (%d+) (%d+)')
-  return dataset ~= told_dataset or tonumber(revision) < tonumber(told_revision)
-    or tonumber(epoch) < tonumber(told_epoch)
-end
+local serial, told -- of the head, for the few scripts that ask for more than `scope` has
 
 local function begin()
-  local owner, serial, floor, writes, told = string.match(ARGV[1], '^(%S+) (%d+) (%d+) (%d+) (.*)$')
-  local meta = redis.call('HMGET', KEYS[1], 'view', 'clock', 'raw', 'generation')
-  local scope = {
-    owner = owner, serial = serial, told = told, writes = 0, timed = false,
-    view = meta[1] or '', clock = tonumber(meta[2] or 0), raw = meta[3] or 0, generation = meta[4] or 0,
-    active = meta[1] and string.find(meta[1], ' active ', 1, true) ~= nil,
-  }
+  local owner, floor, writes
+  owner, serial, floor, writes, told = string.match(ARGV[1], '^(%S+) (%d+) (%d+) (%d+) (.*)$')
+  local view = redis.call('HGET', KEYS[1], 'view') or ''
+  local scope = { owner = owner, view = view, active = string.find(view, ' active ', 1, true) ~= nil, clock = 0,
+    writes = 0 }
   -- Dataset and canary before the fence: a node must not take lost data for an eviction.
-  if told ~= scope.view and told ~= '' and is_older(scope.view, told) then return scope, 'DATA_LOST' end
+  if told ~= view and told ~= '' then -- another view: is it of other data, or of older ones?
+    local dataset, revision, epoch = string.match(view, '^(%S+) (%d+) (%d+)')
+    local told_dataset, told_revision, told_epoch = string.match(told, '^(%S+) (%d+) (%d+)')
+    if dataset ~= told_dataset or tonumber(revision) < tonumber(told_revision)
+        or tonumber(epoch) < tonumber(told_epoch) then
+      return scope, 'DATA_LOST'
+    end
+  end
   if owner == OPERATOR then
-    if scope.view == '' then return scope, 'DATA_LOST' end
+    if view == '' then return scope, 'DATA_LOST' end
     return scope, nil
   end
   local node = redis.call('HMGET', prefix .. 'node:' .. owner, 'writes', 'fenced', 'floor')
@@ -31,7 +30,7 @@ local function begin()
   scope.writes = tonumber(node[1])
   if node[2] then return scope, 'FENCED', node[2] end
   -- A request that its caller has given up does nothing once a later one was executed.
-  if node[3] and tonumber(serial) < tonumber(node[3]) then return scope, 'LATE' end
-  if not node[3] or tonumber(floor) > tonumber(node[3]) then scope.floor = floor end
+  if tonumber(serial) < tonumber(node[3]) then return scope, 'LATE' end
+  if tonumber(floor) > tonumber(node[3]) then scope.floor = floor end
   return scope, nil
 end

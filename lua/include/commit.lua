@@ -2,13 +2,12 @@
 -- Counts up the caller's canary, and keeps the floor below which its requests are given up.
 --- @include scope
 --- @include begin
---- @include int
 local function commit(scope)
   if scope.owner == OPERATOR then return end
   scope.writes = scope.writes + 1
   if scope.floor then
-    redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', int(scope.writes), 'floor', scope.floor)
+    redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', scope.writes, 'floor', scope.floor)
   else
-    redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', int(scope.writes))
+    redis.call('HSET', prefix .. 'node:' .. scope.owner, 'writes', scope.writes)
   end
 end

@@ -1,11 +1,10 @@
 -- event: appends to the stream on which nodes block. An event only wakes and tightens; losing one costs a heartbeat.
 --- @include scope
---- @include int
 --- @include view
 local EVENTS_KEPT = 1000
 
 local function event(scope, kind, ...)
   read_view(scope)
   redis.call('XADD', prefix .. 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, 'revision',
-    int(scope.revision), 'epoch', int(scope.epoch), 'clock', int(scope.clock), 'by', scope.owner, ...)
+    scope.revision, 'epoch', scope.epoch, 'clock', scope.clock, 'by', scope.owner, ...)
 end

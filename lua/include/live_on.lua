@@ -3,13 +3,12 @@
 -- Returns 1 if the client is a holder here now, else 0. The caller writes the record.
 -- note_moves: tells the members whose yielded clients were taken, one event each. moves: owner -> { 'client', id ... }.
 --- @include scope
---- @include int
---- @include event
---- @include release
 local function live_on(scope, client, reg, generation, home, moves)
   if reg.state == 'deferred' or reg.state == 'leaving' then
-    local entry = release.get_all({ client })[1]
-    if entry and entry.reason == 'disconnect' and not entry.claimed then release.remove(client) end
+    --- @include release
+    --- @include unqueue
+    local entry = releases_of({ client })[1]
+    if entry and entry.reason == 'disconnect' and not entry.claimed then unqueue({ client }) end
   end
   local here, holder = prefix .. 'holders:' .. scope.owner, 0
   if reg.owner == scope.owner then
@@ -24,11 +23,13 @@ local function live_on(scope, client, reg, generation, home, moves)
       table.insert(moves[reg.owner], client)
     end
   end
-  if holder == 1 then redis.call('HSET', here, client, int(generation)) end
+  if holder == 1 then redis.call('HSET', here, client, generation) end
   return holder
 end
 
 local function note_moves(scope, moves)
+  if not next(moves) then return end
+  --- @include event
   for owner, clients in pairs(moves) do
     event(scope, 'moved', 'owner', owner, 'to', scope.owner, unpack(clients))
   end

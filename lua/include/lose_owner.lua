@@ -31,5 +31,6 @@ local function lose_owner(scope, owner, fence, reason)
   elseif redis.call('SCARD', prefix .. 'clients:' .. owner) > 0 then
     -- Inside a period its clients may be on a roster: they are neither released nor lose their place before the lift.
     redis.call('SADD', scope.active and prefix .. 'lost' or prefix .. 'orphans', owner)
+    scope.lost = nil
   end
 end

@@ -1,10 +1,10 @@
 -- reclaim_refusal: why this client, registered here, may not reclaim here now, nil when it may. The one order of
--- precedence for an admission and a completion. here: it has its right here, on_roster: on a roster of this epoch.
+-- precedence for an admission and a completion. on_roster: its right is on a roster of this epoch.
 -- ALREADY means that it has its locks: nothing is to be reclaimed.
---- @include scope
 --- @include view
-local function reclaim_refusal(scope, client, here, on_roster, admission)
-  local reg = redis.call('HMGET', prefix .. 'client:' .. client, 'owner', 'generation', 'state')
+--- @include record
+local function reclaim_refusal(scope, client, on_roster, admission)
+  local reg = redis.call('HMGET', prefix .. 'client:' .. client, OWNER, GENERATION, STATE)
   if not reg[1] or (reg[1] == scope.owner and reg[3]) then return 'UNKNOWN' end
   if reg[1] ~= scope.owner then return 'MOVED' end
   if on_roster then
@@ -12,6 +12,6 @@ local function reclaim_refusal(scope, client, here, on_roster, admission)
     if scope.in_force == 0 or (admission and scope.closing) then return 'BARRIER' end
     return nil, reg[2]
   end
-  if here then return 'ALREADY' end
+  if redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client) == 1 then return 'ALREADY' end
   return scope.active and 'NOT_EXPECTED' or 'NO_GRACE'
 end

@@ -1,7 +1,7 @@
 -- rights: where clients have their right. A client has one at the most: under a member, a lost owner or a restored
 -- roster. Both answer two tables for up to 200 clients: client -> owner, client -> generation.
 -- rights_under: under these owners. rights_on_rosters: of this epoch; none in a normal scope.
---- @include scope
+--- @include lost_owners
 local function rights_under(clients, owners)
   local owner_of, generation_of = {}, {}
   if #clients == 0 then return owner_of, generation_of end
@@ -15,5 +15,5 @@ end
 
 local function rights_on_rosters(scope, clients)
   if not scope.active then return {}, {} end
-  return rights_under(clients, redis.call('SMEMBERS', prefix .. 'lost')) -- bounded by LOST_MAX of start_later
+  return rights_under(clients, lost_owners(scope))
 end

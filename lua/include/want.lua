@@ -1,5 +1,4 @@
 -- want: tells members what they are to close: wanted is owner -> { client, word, client, word ... }. One event each.
---- @include scope
 --- @include event
 local function want(scope, wanted)
   for owner, words in pairs(wanted) do

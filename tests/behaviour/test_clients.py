@@ -371,7 +371,7 @@ def test_a_client_that_another_node_released_stays_closed_when_it_is_revoked(wor
     n1.register("c")
     n1.lock("c")
     n2.run(n2.node.revoke(b"c"))
-    world.redis.hset(world.key("client", "c"), "state", "leaving")  # or n2 would wait until n1 has closed the entry
+    world.redis.hset(world.key("client", "c"), "s", "leaving")  # or n2 would wait until n1 has closed the entry
     n2.node.due_at(world.clock)
     world.jump(1)
     world.redis.zadd(world.key("due"), {"c": world.clock - 500})

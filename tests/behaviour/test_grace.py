@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,7 +19,11 @@ from coordinator import (
 )
 from coordinator.protocol import nodes
 from coordinator.protocol.call import OPERATOR, Head
+from tests.orders import run_flow
 from tests.world import GRACE, World
+
+if TYPE_CHECKING:
+    from coordinator.protocol import Call
 
 LOCKS = 10
 LEASE_AND_MARGIN = 8.5
@@ -42,6 +46,22 @@ def test_01_one_node_ends_early_in_the_reply_to_the_last_completion(world: World
     assert n1.check(Operation.NEW).allowed
     world.settle()
     assert [(p.epoch, p.expected, p.reclaimed, p.forfeited) for p in n1.periods] == [(1, 2, 2, 0)]
+
+
+def test_01_the_keeper_lifts_before_the_reply_to_the_last_completion_is_read(world: World) -> None:
+    """The event of the close was faster than the reply: the outcome says that the period is lifted all the same."""
+    n1 = world.node("n1")
+    n1.start("c1")
+    n1.register("c1")
+
+    def send(call: Call[Any]) -> Any:
+        reply = n1.send(call)
+        n1.listen()
+        n1.run(n1.node.renew())
+        return reply
+
+    (outcome,) = run_flow(n1.node.complete([b"c1"]), send)
+    assert (outcome.lifted, outcome.closing) == (True, False)
 
 
 def test_01_three_nodes_lift_within_a_push_and_an_ack(world: World) -> None:

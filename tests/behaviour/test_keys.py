@@ -95,7 +95,7 @@ PLANTED = {
     "outside of a period": ("SADD", "lost", "{owner}"),
     "neither a client": ("SREM", "clients:{owner}", "c"),
     "has no place": ("SREM", "adapter:nfs", "c"),
-    "but not due": ("HSET", "client:c", "state", "leaving"),
+    "but not due": ("HSET", "client:c", "s", "leaving"),
     "is live and has a TTL": ("PEXPIRE", "client:c", 10_000),
 }
 

@@ -23,7 +23,7 @@ LATER = {
     "reclaim_admit": ("scope, 'ADMITTED')", "scope, 'ADMITTED', 'a later field')"),
     "grace_advance": ("'ADVANCED')", "'ADVANCED', 'a later field')"),
     "release_renew": ("unpack(statuses))", "unpack(statuses)) -- later"),
-    "client_register": ("'since', since,", "'since', since, 'zone', 'east',"),
+    "client_register": ("SINCE, since)", "SINCE, since, 'zone', 'east')"),
     "node_join": ("'version', version,", "'version', version, 'zone', 'east',"),
 }
 """What the later version changes beside the text of every script: fields of replies and of records, at the end."""

@@ -228,7 +228,7 @@ def test_31_register_and_start_repeat_to_the_same_answer(world: World, lost: int
     n1 = world.node("n1")
     item = n1.node.registering("c", "nfs", "", 0, None, None)
     (registered,) = faulty(n1, n1.node.register([item]), *[LOST] * lost)
-    stored = world.redis.hget(world.key("client", "c"), "generation")
+    stored = world.redis.hget(world.key("client", "c"), "g")
     assert int(stored or 0) == registered.generation
     epoch = faulty(n1, n1.node.open_roster("wait", ""), *[LOST] * lost)
     with pytest.raises(StaleEpoch):  # it is complete: the repeat begins anew

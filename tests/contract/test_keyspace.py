@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.protocol import script
 from coordinator.protocol.keys import DELETED_BY, PERMANENT
-from tools.keyspace import fields, fields_named, keys, page, removed_in, touched
+from tools.keyspace import constant_fields, fields, fields_named, keys, page, removed_in, touched
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDED = {"lost", "open", "orphans"}
@@ -49,14 +49,15 @@ def test_every_list_of_fields_is_of_a_hash_that_has_such() -> None:
     assert {key for key, kind, *_ in keys() if kind == "hash" and fields(key)} == {"meta", "grace", "node", "client"}
 
 
-def test_a_registration_is_read_in_the_order_of_its_list() -> None:
-    """What registration.lua asks Redis for is its list of fields; at most 13."""
-    names = [name for name, _ in fields("client")]
-    assert len(names) <= 13
-    code = (script.lua_directory() / "include" / "registration.lua").read_text(encoding="utf-8")
-    read = re.search(r"'client:' \.\. client, (.*?)\)\n", code, re.DOTALL)
-    assert read is not None
-    assert re.findall(r"'(\w+)'", read[1]) == names
+def test_a_field_of_a_registration_is_one_letter_and_named_once() -> None:
+    """The list in record.lua is its constants, at most 13, a byte each; no script spells such a field itself."""
+    constants = constant_fields()
+    assert sorted(constants.values()) == sorted(f"'{name}'" for name, _ in fields("client"))
+    assert len(set(constants.values())) == len(constants) <= 13
+    assert {len(name) for name, _ in fields("client")} == {1}
+    for path in script.lua_directory().rglob("*.lua"):
+        code = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+        assert path.stem == "record" or not re.search(r"'[a-z]'", code), path.stem
 
 
 def test_what_takes_each_key_away_is_what_the_code_does() -> None:

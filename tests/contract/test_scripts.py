@@ -244,9 +244,13 @@ def test_every_function_of_an_include_is_called(name: str) -> None:
 @pytest.mark.parametrize("name", [*NAMES, *INCLUDES])
 def test_a_file_uses_what_it_includes(name: str) -> None:
     """Each include is of use to the very file that names it; or to all that name that, which ask it for an argument."""
-    assert len(_includes(name)) == len(script._INCLUDE.findall(_text(name))), "each once"
+    outer = script._OUTER.findall(_text(name))
+    inner = set(script._INCLUDE.findall("\n".join(script._INNER.findall(_text(name)))))
+    assert len(outer) == len(set(outer)), "each once"
+    assert not inner & set(outer), "in a block only what is not there already"
     for include in _includes(name):
-        names = "|".join(re.findall(r"^local (?:function )?(\w+)", _code(_text(include)), re.MULTILINE))
+        found = re.findall(r"^local (?:function )?([\w, ]+)", _code(_text(include)), re.MULTILINE)
+        names = "|".join(word for line in found for word in re.findall(r"\w+", line))
         users = [other for other in (*NAMES, *INCLUDES) if name in _includes(other)]
         used = [bool(re.search(rf"\b(?:{names})\b", _code(_text(one)))) for one in (name, *users)]
         assert used[0] or (users and all(used[1:])), f"{name} does not use {include}"
@@ -256,10 +260,12 @@ def test_a_file_uses_what_it_includes(name: str) -> None:
 def test_a_file_includes_what_it_uses(name: str) -> None:
     """By itself or through another include, never by the luck of who includes it and in which order."""
     seen: list[str] = []
-    script._resolve(script.lua_directory(), _text(name), seen)
+    found: dict[str, None] = {}
+    script._resolve(script.lua_directory(), _text(name), seen, found)
+    script._filled(script.lua_directory(), _text(name), seen, found)
     code = re.sub(r"'[^'\n]*'", "", _code(_text(name)))
     own = set(re.findall(r"\b(?:local|function|for) (?:function )?([\w, ]+)", code))
-    for include in set(INCLUDES) - {*seen, name}:
+    for include in set(INCLUDES) - {*found, name}:
         for function in re.findall(r"^(?:local )?function ([\w.]+)\(", _code(_text(include)), re.MULTILINE):
             called = re.search(rf"(?<![\w.]){re.escape(function)}\(", code)
             assert not called or function in own, f"{name} calls {function} of {include}"

@@ -132,14 +132,14 @@ def take(client: redis.Redis, keys: Keys) -> Snapshot:
 
 def _record(record: dict[bytes, bytes]) -> tuple[Any, ...]:
     return (
-        record[b"owner"].decode(),
-        int(record[b"generation"]),
-        record[b"adapter"].decode(),
-        record.get(b"state", b"live").decode(),
-        int(record.get(b"due", 0)),
-        int(record[b"ttl"]),
-        record.get(b"verifier", b""),
-        int(record.get(b"admitted", 0)),
+        record[b"o"].decode(),
+        int(record[b"g"]),
+        record[b"a"].decode(),
+        record.get(b"s", b"live").decode(),
+        int(record.get(b"d", 0)),
+        int(record[b"t"]),
+        record.get(b"v", b""),
+        int(record.get(b"e", 0)),
     )
 
 
