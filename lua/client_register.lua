@@ -84,13 +84,8 @@ end
 -- Whether the client may be taken from another member at once; else that is asked to close it first.
 local function is_free(client, reg)
   if reg.state ~= 'live' or reg.owner == scope.owner or not is_member(reg.owner) then return true end
-  local admitted = false
-  if scope.active and reg.admitted then
-    --- @include view
-    read_view(scope)
-    admitted = tonumber(reg.admitted) == scope.epoch
-  end
-  if admitted or redis.call('HEXISTS', prefix .. 'holders:' .. reg.owner, client) == 1 then
+  -- An admission counts after its period too: its server may be between check and insert still.
+  if reg.admitted or redis.call('HEXISTS', prefix .. 'holders:' .. reg.owner, client) == 1 then
     ask_home(reg.owner, client, 'yield')
     return false
   end

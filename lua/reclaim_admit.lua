@@ -27,5 +27,5 @@ if refusal then return reply(scope, refusal) end
 commit(scope)
 keep_clock(scope)
 -- From now on it may have locks here: no other node takes it before this one has closed it.
-redis.call('HSET', prefix .. 'client:' .. client, ADMITTED, scope.epoch)
+redis.call('HSET', prefix .. 'client:' .. client, ADMITTED, 1)
 return reply(scope, 'ADMITTED')

@@ -101,7 +101,9 @@ class AsyncGrace:
     async def admit_reclaim(self, client: str | bytes) -> Grant:
         """Ask, once per client, whether it may reclaim here; the grant confirms any number of locks.
 
-        Raises BarrierPending (retry), ReclaimRefused, NoGrace, RegistrationRefused. One round trip.
+        Confirm each insert, and have none under way when the client is unregistered or revoked: nothing waits for it.
+        `reclaiming` does all that, and its block is waited for. Raises BarrierPending (retry), ReclaimRefused, NoGrace,
+        RegistrationRefused. One round trip.
         """
         return await self._run(self._node.admit(client_bytes(client)))
 

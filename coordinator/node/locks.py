@@ -149,7 +149,8 @@ class Locks(Clients):
     def admit(self, client: bytes, *, keep_open: bool = False) -> Flow[Grant]:
         """Ask whether a client may reclaim here now. `keep_open`: the caller ends the grant when its inserts are over.
 
-        Without it the admission itself keeps the client here, until it completes, is undone or its epoch is over.
+        Without it the admission itself keeps the client here, until it completes, is undone or its epoch is over: the
+        caller sees that nothing is inserted under it after that, or while its client disconnects or is revoked.
         """
         entry = yield from self.entry(client)
         self.check(Operation.RECLAIM).raise_for_refusal()

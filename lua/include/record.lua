@@ -12,6 +12,6 @@
 -- FIELD client l  seen: when it was last seen, if that was after it was registered
 -- FIELD client v  verifier: changes when the client reboots
 -- FIELD client p  principal: who it is; another one is refused
--- FIELD client e  admitted: the epoch in which it was last admitted to reclaim
+-- FIELD client e  admitted: 1 if it was admitted to reclaim here: its home may be inserting locks for it
 local OWNER, GENERATION, ADAPTER, TTL, ADDR, SINCE = 'o', 'g', 'a', 't', 'r', 'c'
 local STATE, DUE, SEEN, VERIFIER, PRINCIPAL, ADMITTED = 's', 'd', 'l', 'v', 'p', 'e'

@@ -43,7 +43,7 @@ class Registrations(Period):
         """Tell whether a client may be taken at once; note in `asked` what its home is to close."""
         if reg.state != "live" or reg.owner == owner or reg.owner not in self.members:
             return True
-        held = client in self.holders[reg.owner] or (self.active and reg.admitted == self.epoch)
+        held = client in self.holders[reg.owner] or reg.admitted
         asked[reg.owner][client] = "yield" if held else "gone"
         return not held
 
@@ -307,7 +307,7 @@ class Registrations(Period):
     def _reclaim_admit(self, owner: str, args: Words, _: Reply) -> Answer:
         refused = self.may_reclaim(args[0], owner, admission=True)
         if not refused:
-            self.clients[args[0]].admitted = self.epoch
+            self.clients[args[0]].admitted = 1
         return refused or "ADMITTED", []
 
     def _reclaim_complete(self, owner: str, args: Words, _: Reply) -> Answer:
