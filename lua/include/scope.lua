@@ -1,7 +1,7 @@
 -- scope: spells the keys of the scope, which all begin as its one declared key does. A key is written
 -- `prefix .. 'name'` or `prefix .. 'name:' .. id` where it is used; this is the list of them.
 -- A line per key: name, type, pattern, what it holds; and one per field: key, field, what it holds (those of
--- client:<id> are in registration.lua). docs/keyspace.md is made of these lines. Times are ms of the scope clock.
+-- client:<id> are in record.lua). docs/keyspace.md is made of these lines. Times are ms of the scope clock.
 -- KEY meta       hash    meta             schema, view (in every reply), scope clock, counters, when data were lost
 -- KEY grace      hash    grace            the period beyond the view: start, barriers, reason; summary of the last
 -- KEY open       set     open             rosters not complete yet, owners to come; `wait` and `unknown`: no early exit
