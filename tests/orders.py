@@ -8,6 +8,7 @@ import pytest
 
 from coordinator import OutcomeUnknown, StaleGrant, Unavailable
 from coordinator.api.driving import drive
+from tests.world import REQUESTS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,6 @@ LAPSE = 9.5
 """Seconds in which a death is noticed: lease, margin, and what it takes to look."""
 LOST, DOWN, GOOD = "lost", "down", ""
 """The reply is lost after the effect; nothing is reached; it is answered."""
-REQUESTS_MAX = 5_000
-"""Round trips and sleeps after which a flow does not end any more."""
 
 
 def lose(world: World, player: Player) -> None:

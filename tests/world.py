@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from coordinator import (
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GRACE = 60.0
 TICK = 0.4
+REQUESTS_MAX = 5_000
+"""Round trips and sleeps after which a flow, or a keeper, does not end any more."""
 FAR_AHEAD = 10**15
 """A last `raw` from which the machine's clock seems to go backwards: the scope clock stands still."""
 
@@ -267,6 +271,13 @@ class Player:
         if self.node.now() >= self.keeper._beat_at - 0.7:
             self.node.must_renew = True
 
+        sent = itertools.count()
+
+        def send(call: Call[Any]) -> Reply:
+            if next(sent) == REQUESTS_MAX:
+                pytest.fail("the keeper never rests")
+            return self.send(call)
+
         def rest(request: Sleep | Wait) -> None:
             if isinstance(request, Wait):
                 raise _Idle
@@ -274,7 +285,7 @@ class Player:
         self._busy = True
         try:
             with contextlib.suppress(_Idle):
-                drive(self._keeping, self.send, rest)
+                drive(self._keeping, send, rest)
         finally:
             self._busy = False
         self._keeping = self.keeper.run()
