@@ -1,6 +1,6 @@
 -- client_unregister: the clients are gone from here: due after their TTL, at once if it is 0.
 -- KEYS[1]  meta      hash   meta
--- Uses     meta node:<owner> client:<id> holders:<owner> lost due releases
+-- Uses     meta node:<owner> client:<id> holders:<owner> lost due releases events
 -- ARGV[2]  claim     int    ms of a claim; 0: the caller has no callback, claim nothing
 -- ARGV[3]  retention int    ms that a record outlives its disconnect
 -- ARGV[..] client    bytes  client id            (a pair for each of 1 to 200 clients)
@@ -74,8 +74,11 @@ for i = FIRST, #ARGV, GROUP do
 end
 enqueue(queued)
 
--- What is due at once is claimed for the caller, or was before and is answered again.
-if claim_ms > 0 and #leaving > 0 then
+-- What is due at once is claimed for the caller, or was before and is answered again; else the others are told.
+if claim_ms == 0 and #leaving > 0 then
+  --- @include event
+  event(scope, 'due')
+elseif #leaving > 0 then
   --- @include rights
   --- @include release
   --- @include claim_all

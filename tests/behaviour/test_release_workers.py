@@ -290,11 +290,12 @@ def test_20_claims_that_are_asked_for_take_room_already(world: World) -> None:
 
 
 def test_20_a_node_without_a_callback_claims_nothing(world: World) -> None:
-    """What its clients leave is due, for a node that frees it."""
+    """What its clients leave is due, for a node that frees it: that is told at once, not by the next heartbeat."""
     n1, n2 = world.node("n1"), world.node("n2")
     n1.node.claims_releases = False
     n1.register("a")
     n1.unregister("a")
     assert n1.keeper.claims == {}
+    assert world.events()[-1] == "due"
     world.pass_time(1)
     assert n2.released() == [("a", "disconnect")]
