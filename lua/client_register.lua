@@ -112,11 +112,17 @@ local function reboot(client, reg)
   rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'rebooted', at = scope.clock }
 end
 
--- A release without a record: its record has expired. The right that it frees must not live on beside a new one.
+-- A release without a record: its record has expired. A disconnect that nobody has claimed is cancelled, as ever, if the
+-- client comes back for a right on a roster. Else what the release frees must not live on beside a new right.
 local function end_expired(client)
   --- @include rights
-  local owner_of = rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))
-  if owner_of[client] then redis.call('HDEL', prefix .. 'holders:' .. owner_of[client], client) end
+  --- @include release
+  --- @include unqueue
+  local entry, roster = releases_of({ client })[1], roster_of[client]
+  if roster and entry.reason == 'disconnect' and not entry.claimed then return unqueue({ client }) end
+  local owner = roster or rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))[client]
+  if owner then redis.call('HDEL', prefix .. 'holders:' .. owner, client) end
+  roster_of[client] = nil
 end
 
 -- The registration goes on here; what it was is taken over. Returns when it was first made, and 1 for a holder.

@@ -58,7 +58,7 @@ if reg then
   redis.call('HSET', prefix .. 'client:' .. client, STATE, reg.state)
 end
 enqueue({ { client = client, upto = upto, reason = 'revoked',
-  at = math.max(scope.clock, waiting_home(reg)) } })
+  at = math.max(scope.clock, waiting_home(scope, reg)) } })
 want(scope, wanted)
 event(scope, 'revoked', 'client', client, 'owner', owner, 'generation', upto)
 advance(scope)

@@ -79,12 +79,10 @@ if claim_ms == 0 and #leaving > 0 then
   --- @include event
   event(scope, 'due')
 elseif #leaving > 0 then
-  --- @include rights
   --- @include release
   --- @include claim_all
   local due, claims, seen = {}, {}, {}
   for i, one in ipairs(leaving) do due[i] = one.client end
-  local owner_of = rights_under(due, { scope.owner })
   for i, entry in ipairs(releases_of(due)) do
     local one = leaving[i]
     -- Else another release is under way; its acknowledgement arms this one.
@@ -94,7 +92,7 @@ elseif #leaving > 0 then
       redis.call('ZADD', prefix .. 'due', scope.clock + claim_ms, one.client) -- it lasts as long as a new one
     elseif is_its_own and not entry.claimed then
       if not seen[one.client] then
-        one.entry, one.right = entry, owner_of[one.client]
+        one.entry, one.right = entry, scope.owner
         seen[one.client], claims[#claims + 1] = one, one
       end
       one.claim = seen[one.client]

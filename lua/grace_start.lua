@@ -53,6 +53,7 @@ if epoch == 0 then
   -- What a client registers from now on has a newer generation: forfeiting this roster frees nothing of it.
   local start = generations(scope, 1)
   redis.call('HSETNX', record, 'generation', start)
+  redis.call('HSET', record, 'owner', scope.owner)
   redis.call('SADD', prefix .. 'open', roster)
   redis.call('SADD', prefix .. 'ended', '') -- no client's id: the set is there from now on
   return reply(scope, 'STARTED', present)
@@ -75,20 +76,26 @@ if #clients > 0 then
   local live = rights_under(clients, others)
   local expected = rights_on_rosters(scope, clients)
   local own = rights_under(clients, superseded)
-  local undrained = rights_under(clients, redis.call('SMEMBERS', prefix .. 'orphans')) -- drained at once
+  local orphans, is_orphan = redis.call('SMEMBERS', prefix .. 'orphans'), {} -- drained at once
+  for _, owner in ipairs(orphans) do is_orphan[owner] = true end
+  local undrained = rights_under(clients, orphans)
   local reclaimed = scope.active and redis.call('SMISMEMBER', prefix .. 'reclaimed', unpack(clients)) or {}
   local ended = redis.call('SMISMEMBER', prefix .. 'ended', unpack(clients))
   local releases = releases_of(clients)
   for i, client in ipairs(clients) do
+    local reg = registration(client)
     if expected[client] or own[client] then
       words[i] = 'EXPECTED'
     elseif live[client] or reclaimed[i] == 1 then
       words[i] = 'LIVE'
-    elseif ended[i] == 1 or releases[i] or undrained[client] then
+    elseif ended[i] == 1 or releases[i] or undrained[client]
+        or reg and is_orphan[reg.owner] then
       words[i] = 'FORFEITED'
     else
-      local reg = registration(client)
-      local upto = reg and math.min(start, reg.generation - 1) or start
+      local upto = start
+      if reg and redis.call('ZSCORE', prefix .. 'members', reg.owner) then
+        upto = math.min(start, reg.generation - 1) -- what it has locked under its present registration is no leftover
+      end
       added[#added + 1], added[#added + 2] = client, upto
       words[i] = 'EXPECTED'
     end
@@ -100,18 +107,15 @@ if #added > 0 then
   redis.call('HSET', prefix .. 'holders:' .. roster, unpack(added))
 end
 if not more then
-  if redis.call('HEXISTS', record, 'asked') == 0 and if_empty == 'wait' then
-    start_period(scope, roster, length, bound, reason)
-    redis.call('SADD', prefix .. 'open', 'wait')
-  end
+  local tells_nothing = redis.call('HEXISTS', record, 'asked') == 0 and if_empty == 'wait'
+  if tells_nothing or waits then start_period(scope, roster, length, bound, reason) end
   if waits then -- not lost before its lease is over: until then no early exit
-    start_period(scope, roster, length, bound, reason)
     for _, owner in ipairs(superseded) do redis.call('SADD', prefix .. 'open', owner) end
   end
-  if redis.call('SISMEMBER', prefix .. 'lost', roster) == 1 then
-    close_roster(roster)
-  else
+  if redis.call('SISMEMBER', prefix .. 'lost', roster) == 0 then
     forget_roster(roster)
+  elseif not tells_nothing then -- else it stays open: no early exit
+    close_roster(roster)
   end
 end
 advance(scope)

@@ -28,7 +28,6 @@ local reached = ack(scope, acked)
 
 -- A member that does not ack must not hold up the others for ever: its lease is not extended any more.
 local node = prefix .. 'node:' .. scope.owner
-if scope.floor then redis.call('HSET', node, 'floor', scope.floor) end -- what is given up does nothing after this
 local lease = tonumber(redis.call('HGET', node, 'lease'))
 local extended, barrier, since = 1, 0, 0
 if scope.active then

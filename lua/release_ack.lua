@@ -50,7 +50,7 @@ local function acknowledge(client, entry)
   local upto, reason = string.match(entry.more, '^(%d+):(%S+)$')
   if upto then
     enqueue({ { client = client, upto = tonumber(upto), reason = reason,
-      at = math.max(scope.clock, waiting_home(reg)) } })
+      at = math.max(scope.clock, waiting_home(scope, reg)) } })
   elseif reg and reg.generation > entry.upto and (reg.state == 'deferred' or reg.state == 'leaving') then
     enqueue({ { client = client, upto = reg.generation, reason = 'disconnect',
       at = math.max(scope.clock, reg.due) } })

@@ -63,7 +63,7 @@ local function take(offset)
   for i, entry in ipairs(releases_of(clients)) do
     local client, reg = clients[i], registration(clients[i])
     local home_until = reg and reg.owner ~= scope.owner and is_valid(reg.owner) and due[i] + prefer or 0
-    local wait = waiting_home(reg)
+    local wait = waiting_home(scope, reg)
     if entry.reason == 'disconnect' and not entry.claimed and is_waiting(reg, roster_of[client]) then
       read_view(scope)
       wait = scope.cap -- back to the period's end, where the drain takes it over

@@ -42,8 +42,10 @@ scope.clock = math.max(scope.clock, clock + (scope.view == '' and lease or 0)) +
 scope.revision = math.max(scope.revision or tonumber(meta[4] or 0), tonumber(told_revision))
 scope.epoch = math.max(scope.epoch or tonumber(meta[5] or 0), tonumber(told_epoch))
 local incarnation = tonumber(string.match(scope.owner, ':(%d+)$'))
-redis.call('HSET', KEYS[1], 'incarnation', math.max(tonumber(meta[3] or 0), incarnation, scope.clock),
-  'generation', math.max(scope.generation, newest, scope.clock))
+-- A node that is dead may have made newer ones since this one was last told the clock.
+local beyond = scope.clock + lease + margin
+redis.call('HSET', KEYS[1], 'incarnation', math.max(tonumber(meta[3] or 0), incarnation, beyond),
+  'generation', math.max(scope.generation, newest, beyond))
 keep_clock(scope)
 if scope.view == '' then
   redis.call('HSET', KEYS[1], 'revision', scope.revision, 'epoch', scope.epoch)

@@ -165,7 +165,7 @@ class Scope:
         if self.fixed("lost") and not is_active:
             yield "lost has entries outside of a period"
         nodes = {owner.rpartition(b":")[0] for owner in self._members}
-        allowed = {b"wait", b"unknown"} | self._members if is_active else set()
+        allowed = {b"unknown"} | self._members if is_active else set()
         for name in set(self.fixed("open")) - allowed:
             node, found, of = name.partition(RESTORED)
             if not found or int(of) != epoch + (not is_active):

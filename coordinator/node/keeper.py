@@ -227,7 +227,9 @@ class Keeper:
     def done(self, claim: releases.Claim) -> Flow[None]:
         """Acknowledge: the callback has freed everything. What stays unacknowledged comes due again."""
         node = self.node
-        claim, mark = self.forget(claim), node.due_mark()
+        freed, claim, mark = claim.release.generation, self.forget(claim), node.due_mark()
+        if claim.release.generation > freed:
+            return  # a later one, claimed meanwhile: that callback was not called, and it comes due again
         next_due, (acked,) = yield from node.ask(
             lambda head: releases.ack(node.meta, head, [claim], node.settings.adapters)
         )

@@ -60,7 +60,8 @@ class Lease:
         self._floor = NOTHING.revision
         """The newest revision heard of; above the view's: nothing is granted until a reply as new."""
         self._view_sent = self.renewed_at = 0.0
-        self._anchor = (0, 0.0)
+        self._anchor = (0, 0.0, NEVER)
+        """The scope clock that the newest request was told, when its reply was received, and when it was sent."""
         self._valid_until = NEVER
         self._rebuild()
 
@@ -77,14 +78,17 @@ class Lease:
 
     def node_time(self, deadline_ms: int) -> float:
         """Return the node time at which the scope clock reaches `deadline_ms`, if nothing delays it."""
-        clock_ms, received = self._anchor
+        clock_ms, received, _ = self._anchor
         return received + (deadline_ms - clock_ms) / 1000
 
     def head(self, now: float) -> Head:
         """Return the head of a request that is sent at `now`."""
         with self._mutex:
             self._serial += 1
-            return Head(self.owner, now, self._serial, self._given_up, self._writes, self.view.raw)
+            told = self.view.raw
+            if self._floor > self.view.revision:  # heard, and not seen yet: if Redis has lost it, that is lost data
+                told = b"%b %d %d" % (self.view.dataset.encode(), self._floor, self.view.epoch)
+            return Head(self.owner, now, self._serial, self._given_up, self._writes, told)
 
     def give_up(self, head: Head) -> None:
         """Have every later request tell Redis that what was sent up to this one must do nothing any more."""
@@ -101,7 +105,7 @@ class Lease:
             self.owner, self.view, self._writes = owner, reply.view, reply.writes
             self._floor = self.view.revision
             self._view_sent = self.renewed_at = sent
-            self._anchor = (reply.clock_ms, received)
+            self._anchor = (reply.clock_ms, received, sent)
             self._valid_until = sent + self._validity if fresh else NEVER
             self._why_not = Reason.LEASE_LAPSED
             self._rebuild()
@@ -124,8 +128,8 @@ class Lease:
         if head.owner != self.owner:
             return
         self._writes = max(self._writes, reply.writes)
-        if reply.clock_ms >= self._anchor[0]:
-            self._anchor = (reply.clock_ms, received)
+        if reply.clock_ms and head.sent >= self._anchor[2]:
+            self._anchor = (reply.clock_ms, received, head.sent)
         if reply.raw_view == self.view.raw:  # nothing has changed: nothing is made anew
             self._view_sent = max(self._view_sent, head.sent)
             return

@@ -414,8 +414,8 @@ class Life:
             case "wanted" | "moved" if not mine:
                 return
             case "moved":
-                for client in clients:
-                    self.was_taken(client, text(event["to"]))
+                for client, upto in zip(clients[::2], clients[1::2], strict=True):
+                    self.was_taken(client, text(event["to"]), int(upto))
             case "freed":
                 if text(event["by"]) != self.lease.owner:
                     for client, upto in zip(clients[::2], clients[1::2], strict=True):
@@ -433,7 +433,7 @@ class Life:
         self.wake()
         self.metrics.heard(kind, event)
 
-    def was_taken(self, client: bytes, to: str) -> None:
+    def was_taken(self, client: bytes, to: str, generation: int) -> None:
         """Take it that a client which this node yielded is registered elsewhere now."""
         raise NotImplementedError
 

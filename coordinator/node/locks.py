@@ -159,7 +159,8 @@ class Locks(Clients):
         entry = self.registry.get(client) or entry  # it may have registered anew since
         try:
             epoch = yield from self.ask(lambda head: grace.admit(self.meta, head, client))
-            entry.admitted = epoch
+            if self.registry.get(client) is entry:  # else it was closed meanwhile: nothing more is reclaimed here
+                entry.admitted = epoch
         except errors.Refused as error:
             self.forget(entry, error)
             self.metrics.reclaimed(granted=False)
@@ -239,7 +240,7 @@ class Locks(Clients):
             try:
                 yield from self._hold(client)
             except errors.GraceActive:
-                if not entry.admitted or not self.registry.count(entry):
+                if not entry.admitted or not self.registry.count(entry, reclaiming=True):
                     raise
                 return entry.lock_count
             else:
@@ -251,9 +252,9 @@ class Locks(Clients):
 
     def uncount_lock(self, client: bytes) -> Flow[int | None]:
         """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
-        entry = self.registry.get(client)
-        if entry is None:
-            self.refuse_if_over()
+        try:
+            entry = yield from self.entry(client)
+        except errors.RegistrationRefused:
             return 0
         self.registry.uncount(entry)
         if entry.is_left_over:

@@ -174,10 +174,13 @@ class Registry:
 
     # -- lock counts --------------------------------------------------------------------------------------------------
 
-    def count(self, entry: Entry) -> bool:
-        """Count one lock more; False: the entry is not open any more, or its client no holder."""
+    def count(self, entry: Entry, *, reclaiming: bool = False) -> bool:
+        """Count one lock more; False: the entry is not open any more, or its client no holder.
+
+        `reclaiming`: it need be none, as its right is on a roster.
+        """
         with self._mutex:
-            if self._entries.get(entry.client) is not entry:
+            if self._entries.get(entry.client) is not entry or not (entry.holder or reclaiming):
                 return False
             if entry.lock_count is not None:
                 entry.lock_count += 1
@@ -189,9 +192,8 @@ class Registry:
             self._uncount(entry)
 
     def _uncount(self, entry: Entry) -> None:
-        for one in {entry, self._entries.get(entry.client, entry)}:
-            if one.lock_count:
-                one.lock_count -= 1
+        if entry.lock_count:
+            entry.lock_count -= 1
 
     def _note(self, entry: Entry) -> bool:
         if self._entries.get(entry.client) is entry and entry.is_left_over:

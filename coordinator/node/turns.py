@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class Turns(Life):
             entry = self.registry.close(client, upto)
             if entry is not None:
                 closed[client] = entry
-            if entry is not None or (client in self.registry.yielding and not upto):
+            if self.registry.get(client) is None:  # closed now, or before: a grant may be open still
                 meant.append(client)
         try:
             for _ in range(round(SETTLE_SECONDS / POLL_SECONDS)):
@@ -95,12 +96,15 @@ class Turns(Life):
                 self.registry.restore(entry)
 
     def entry(self, client: bytes) -> Flow[Entry]:
-        """Return the client's entry; wait while it is being yielded, refuse one that is not served here."""
+        """Return the client's entry; refuse one that is not served here.
+
+        Wait while it is being yielded, or while a call has its turn that may have closed it.
+        """
         for _ in range(round(2 * TAKE_BACK_SECONDS / POLL_SECONDS)):
             entry = self.registry.get(client)
             if entry is not None:
                 return entry
-            if client not in self.registry.yielding:
+            if client not in self.registry.yielding and not self.registry.has_turn(client):
                 break
             yield Sleep(POLL_SECONDS)
         self.refuse_if_over()
@@ -181,10 +185,13 @@ class Turns(Life):
         elif answer.owner != self.lease.owner:
             self.on_move(Move(client_str(client), answer.owner))
 
-    def was_taken(self, client: bytes, to: str) -> None:
-        """Take it that a client which this node yielded is registered elsewhere now."""
-        yielding = self.registry.yielding.pop(client, None)
-        if yielding is not None and yielding.entry is not None:
+    def was_taken(self, client: bytes, to: str, generation: int) -> None:
+        """Take it that a client which this node yielded is registered elsewhere now, under this generation."""
+        one = self.registry.yielding.get(client)
+        if one is None or (one.entry is not None and one.entry.generation > generation):
+            return  # of an earlier move: it has come back since
+        del self.registry.yielding[client]
+        if one.entry is not None:
             self.on_move(Move(client_str(client), to))
 
     def next_take_back(self) -> float:
@@ -198,9 +205,9 @@ class Turns(Life):
 
     def take_back(self) -> Flow[bool]:
         """Take back up to 200 yields that nobody took in time; tell whether there may be more at once."""
-        now = self.now()
-        late = [client for client, one in list(self.registry.yielding.items()) if one.take_back_at <= now][:BATCH_MAX]
-        late = [client for client in late if self.registry.begin_turn(client)]
+        now, waiting = self.now(), list(self.registry.yielding.items())
+        ready = (client for client, one in waiting if one.take_back_at <= now and self.registry.begin_turn(client))
+        late = list(itertools.islice(ready, BATCH_MAX))
         if not late:
             return False
         try:

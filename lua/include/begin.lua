@@ -1,4 +1,5 @@
--- begin: reads what every script needs and makes the checks that come before all others.
+-- begin: reads what every script needs and makes the checks that come before all others. It keeps the floor below which
+-- its caller has given requests up: the one write before the checks of a script.
 -- ARGV[1]  head      str    owner (`-`: an operator), serial, floor, canary and view as the caller knows them, packed
 -- Status   DATA_LOST | FENCED | LATE
 --- @include scope
@@ -29,8 +30,8 @@ local function begin()
   if not node[1] or tonumber(node[1]) < tonumber(writes) then return scope, 'DATA_LOST' end
   scope.writes = tonumber(node[1])
   if node[2] then return scope, 'FENCED', node[2] end
-  -- A request that its caller has given up does nothing once a later one was executed.
+  -- A request that its caller has given up does nothing once a later one has arrived, whatever that was answered.
   if tonumber(serial) < tonumber(node[3]) then return scope, 'LATE' end
-  if tonumber(floor) > tonumber(node[3]) then scope.floor = floor end
+  if tonumber(floor) > tonumber(node[3]) then redis.call('HSET', prefix .. 'node:' .. owner, 'floor', floor) end
   return scope, nil
 end

@@ -16,7 +16,7 @@ local function enqueue(items)
     elseif not (old and reason == 'disconnect' and old.reason ~= 'disconnect') then
       if old and (old.reason == 'disconnect') == (reason == 'disconnect') then -- two of a kind: what both ask for
         if upto <= old.upto then upto, reason = old.upto, old.reason end -- it frees no more: the first reason
-        at = math.min(at, tonumber(redis.call('ZSCORE', prefix .. 'due', client)))
+        if reason ~= 'disconnect' then at = math.min(at, tonumber(redis.call('ZSCORE', prefix .. 'due', client))) end
       end
       due[#due + 1], due[#due + 2] = at, client
       lines[#lines + 1], lines[#lines + 2] = client, release_line(upto, reason, '-', '-', '-')

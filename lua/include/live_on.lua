@@ -21,6 +21,8 @@ local function live_on(scope, client, reg, generation, home, moves)
       moves[reg.owner] = moves[reg.owner] or {}
       table.insert(moves[reg.owner], 'client')
       table.insert(moves[reg.owner], client)
+      table.insert(moves[reg.owner], 'upto')
+      table.insert(moves[reg.owner], generation)
     end
   end
   if holder == 1 then redis.call('HSET', here, client, generation) end

@@ -12,7 +12,7 @@ end
 
 local function close_roster(roster)
   if redis.call('SREM', prefix .. 'open', roster) == 0 then return end
-  for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'open')) do -- a roster per node, and two words
+  for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'open')) do -- a roster per node, owners to come, a word
     if is_restored(name) then return end
   end
   redis.call('UNLINK', prefix .. 'ended')

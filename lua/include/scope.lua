@@ -4,7 +4,7 @@
 -- client:<id> are in record.lua). docs/keyspace.md is made of these lines. Times are ms of the scope clock.
 -- KEY meta       hash    meta             schema, view (in every reply), scope clock, counters, when data were lost
 -- KEY grace      hash    grace            the period beyond the view: start, barriers, reason; summary of the last
--- KEY open       set     open             rosters not complete yet, owners to come; `wait` and `unknown`: no early exit
+-- KEY open       set     open             rosters not complete yet, owners to come, `unknown` after lost data: no early exit
 -- KEY lost       set     lost             lost owners and restored rosters of this epoch
 -- KEY reclaimed  set     reclaimed        clients that completed in this epoch; replaced at the next start
 -- KEY forfeited  set     forfeited        clients whose right the last lift ended; replaced at the next start
@@ -61,5 +61,6 @@
 -- FIELD node revoked      serial of its last client_revoke
 -- FIELD node version      of its library, for people
 -- FIELD node generation   of a restored roster: the newest generation when the roster was opened
+-- FIELD node owner        of a restored roster: who opened it last
 -- FIELD node asked        of a restored roster: 1 if its node has brought clients
 local prefix = string.sub(KEYS[1], 1, -5)

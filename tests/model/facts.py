@@ -163,10 +163,11 @@ class Facts:
         return self.members.get(owner, 0) > self.clock and not self.lives[owner].fenced
 
     def waiting_home(self, reg: Registration | None) -> int:
-        """Return until when a revoked client's locks wait for its home; 0: not at all."""
+        """Return until when a revoked client's locks wait for its home; 0: not, or not any more."""
         if reg is None or reg.state != "revoked" or reg.owner not in self.members:
             return 0
-        return self.members[reg.owner] + self.lives[reg.owner].margin_ms + 1
+        gone = self.members[reg.owner] + self.lives[reg.owner].margin_ms + 1
+        return gone if gone > self.clock else 0
 
     # -- the release queue --------------------------------------------------------------------------------------------
 
@@ -182,7 +183,8 @@ class Facts:
         if old is not None and (old.reason == "disconnect") == (reason == "disconnect"):
             if upto <= old.upto:
                 upto, reason = old.upto, old.reason
-            at = min(at, old.due)
+            if reason != "disconnect":
+                at = min(at, old.due)
         self.releases[client] = Pending(upto, reason, at)
 
     def claim(self, owner: str, client: bytes, claim_ms: int) -> str:

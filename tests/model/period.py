@@ -290,24 +290,31 @@ class Period(Facts):
             self.start_period(roster, life.grace_ms, life.bound)
         for client in added:
             reg, start = self.clients.get(client), self.rosters[roster].generation
-            self.holders[roster][client] = min(start, reg.generation - 1) if reg else start
+            served = reg.generation - 1 if reg is not None and reg.owner in self.members else start
+            self.holders[roster][client] = min(start, served)
         if not more:
-            if not self.rosters[roster].asked and empty == b"wait":
-                self.start_period(roster, life.grace_ms, life.bound)
-                self.open.add("wait")
-            if any(self.holders[o] for o in old):
-                self.start_period(roster, life.grace_ms, life.bound)
-                self.open |= set(old)
-            (self.close_roster if roster in self.lost else self.forget_roster)(roster)
+            self._brought(roster, life, old, silent=not self.rosters[roster].asked and empty == b"wait")
         self.advance()
         return "STARTED", [self.epoch if self.active else 0, *(b"EXPECTED" if w == b"ADDED" else w for w in words)]
+
+    def _brought(self, roster: str, life: Life, old: list[str], *, silent: bool) -> None:
+        """End a roster that was brought; one that says nothing stays open."""
+        waits = any(self.holders[owner] for owner in old)
+        if silent or waits:
+            self.start_period(roster, life.grace_ms, life.bound)
+        if waits:
+            self.open |= set(old)
+        if roster not in self.lost:
+            self.forget_roster(roster)
+        elif not silent:
+            self.close_roster(roster)
 
     def _word_of(self, client: bytes, old: list[str], roster: str) -> bytes:
         if self.roster_of(client) or any(client in self.holders[owner] for owner in old):
             return b"EXPECTED"
         if self.home_of_right(client) or (self.active and client in self.reclaimed):
             return b"LIVE"
-        undrained = any(client in self.holders[owner] for owner in self.orphans)
+        undrained = any(client in self.holders[owner] or client in self.registered[owner] for owner in self.orphans)
         need(roster in self.rosters, "a roster without its start")
         return b"FORFEITED" if client in self.ended or client in self.releases or undrained else b"ADDED"
 
@@ -322,8 +329,9 @@ class Period(Facts):
             counters["generation"] = max(counters["generation"], newest)
             return "KNOWN", []
         need(self.clock > remembered, "3: the clock of a new dataset is not above the one that is remembered")
-        counters["incarnation"] = max(counters["incarnation"], int(owner.rpartition(":")[2]), self.clock)
-        counters["generation"] = max(counters["generation"], newest, self.clock)
+        beyond = self.clock + lease + margin
+        counters["incarnation"] = max(counters["incarnation"], int(owner.rpartition(":")[2]), beyond)
+        counters["generation"] = max(counters["generation"], newest, beyond)
         if not self.dataset:
             counters["revision"] = max(counters["revision"], int(revision))
             counters["epoch"] = max(counters["epoch"], int(epoch))

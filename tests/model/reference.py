@@ -68,19 +68,17 @@ class Reference(Registrations):
         if refused is not None:
             return refused
         self.serial = head[0]
-        if script == "node_renew":
-            self.lives[owner].floor = max(self.lives[owner].floor, head[1])
         if script == "orphan_drain":
-            return self._orphan_drain(owner, head[1], found)
+            return self._orphan_drain(owner, found)
         effect = getattr(self, f"_{script}", None)
         if effect is None:
             return reply.status, []
         status, data = effect(owner, args, reply)
         if script in COUNTED and status not in REFUSED and not self.was_done:
-            self._commit(owner, head[1])
+            self.lives[owner].writes += 1
         return status, data
 
-    def _begin(self, owner: str, serial: int, _: int, writes: int, told: str) -> tuple[str, list[object]] | None:
+    def _begin(self, owner: str, serial: int, floor: int, writes: int, told: str) -> tuple[str, list[object]] | None:
         """Return what is refused before all else: by dataset and canary, fence, floor."""
         if told and self._is_older(told):
             return "DATA_LOST", []
@@ -91,21 +89,19 @@ class Reference(Registrations):
             return "DATA_LOST", []
         if life.fenced:
             return "FENCED", [life.fenced.encode()]
-        return ("LATE", []) if serial < life.floor else None
+        if serial < life.floor:
+            return "LATE", []
+        life.floor = max(life.floor, floor)
+        return None
 
     def _is_older(self, told: str) -> bool:
         dataset, revision, epoch, *_ = told.split(" ")
         return dataset != self.dataset or self.revision < int(revision) or self.epoch < int(epoch)
 
-    def _commit(self, owner: str, floor: int) -> None:
-        life = self.lives[owner]
-        life.writes += 1
-        life.floor = max(life.floor, floor)
-
-    def _orphan_drain(self, owner: str, floor: int, found: Snapshot) -> tuple[str, list[object]]:
+    def _orphan_drain(self, owner: str, found: Snapshot) -> tuple[str, list[object]]:
         if not self.orphans:
             return "DRAINED", [0, 0, None]
-        self._commit(owner, floor)
+        self.lives[owner].writes += 1
         gone = self.orphans - found.orphans
         need(len(gone) == 1, f"6: a drain took {gone} of the orphans {self.orphans}")
         (orphan,) = gone

@@ -154,11 +154,14 @@ def test_the_head_tells_what_this_node_was_told() -> None:
     assert words(request) == [OWNER, "1", "0", "4", *IN_FORCE.raw.decode().split(" ")]
 
 
-def test_the_head_tells_the_view_and_not_what_an_event_promised() -> None:
-    """Data that are as old as the view are none that were lost, although an event has told of newer ones."""
+def test_the_head_tells_the_revision_that_was_heard_of_until_it_is_seen() -> None:
+    """Data that are older than an event told were lost: else the node would refuse new locks for ever."""
     lease = joined()
     lease.told(9)
-    assert words(lease.head(11.0))[4:] == NORMAL.raw.decode().split(" ")
+    dataset, _, epoch, *_ = NORMAL.raw.decode().split(" ")
+    assert words(lease.head(11.0))[4:] == [dataset, "9", epoch]
+    lease.observe(head(11.0), reply(seen := view(9, 2)), 11.1)
+    assert words(lease.head(11.2))[4:] == seen.raw.decode().split(" ")
 
 
 def test_the_canary_only_rises() -> None:
