@@ -113,6 +113,8 @@ class Process:
     """Settings of its own; else the simulation's."""
     alive: bool = True
     paused: bool = False
+    deaf: bool = False
+    """It reads no events, and learns what it must by its renewals."""
     ops: list[Op] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
@@ -357,7 +359,7 @@ class Simulation:
         until = self.time + patience
         for _ in range(STEPS_MAX):
             for process in self.processes:
-                if process.acts and process.started:
+                if process.acts and process.started and not process.deaf:
                     process.hear()
             ops = self.ready()
             for op in ops:

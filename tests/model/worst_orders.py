@@ -9,6 +9,7 @@ from hypothesis.stateful import precondition, rule
 
 from tests.model.happenings import FIGURES, RATES, Happenings, clients, files, pick
 from tests.model.servers import CLIENTS, FILES, NAMES
+from tests.model.simulation import Process
 
 
 class WorstOrders(Happenings):
@@ -108,22 +109,31 @@ class WorstOrders(Happenings):
         self.insert_all(node, file, confirm=False)
         if node not in self.acting():
             return
-        for what in (("restore", "end"), ("revoke",), ("register",), ("unregister",), ("reboot",))[number % 5]:
-            other = self.node(number + 1)
-            if what == "register":
+        happens = (("lose", "end"), ("restore", "end"), ("revoke",), ("register",), ("unregister",), ("reboot",))
+        for what in happens[number % 6]:
+            if self.acting():
+                self.overtake(what, node, number, client)
+                self.some_steps(steps) if steps else self.sim.settle()
+        if number % 4:  # else it waits on
+            self.insert_all(node, file)
+
+    def overtake(self, what: str, node: Process, number: int, client: bytes) -> None:
+        """Let something happen that a grant of this client at this node must not survive."""
+        other = self.node(number + 1)
+        match what:
+            case "lose":
+                self.lock_through(other, CLIENTS[number % 3], "h")
+                if other is not node and other in self.acting():
+                    self.harm(other, "crash")
+                self.sim.run_on(9.5)
+            case "register":
                 self.s.register(other, [client], 5)
-            elif what == "unregister":
+            case "unregister":
                 self.s.unregister(node, [client])
-            elif what == "reboot":
+            case "reboot":
                 self.s.register((node, other)[number % 2], [client], 0, 1 + number % 2)
-            else:
+            case _:
                 self.operate(what, 3 * number + 3, client, "skip")
-            if steps:
-                self.some_steps(steps)
-            else:
-                self.sim.settle()
-            if not self.acting():
-                return
 
     def some_steps(self, count: int) -> None:
         """Let the newest operations go on a little, and all hear."""
