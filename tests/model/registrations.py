@@ -205,8 +205,7 @@ class Registrations(Period):
                 continue
             answers.append(b"UNKNOWN" if reg is None else b"DROPPED")
             self.note_ended([client])
-            if self.holders[owner].pop(client, None) is not None and not self.right(client):
-                self.on_end(client, None)
+            self.holders[owner].pop(client, None)  # its server has unlocked all; else the lock table finds it
         return "OK", answers
 
     def _client_unregister(self, owner: str, args: Words, _: Reply) -> Answer:
