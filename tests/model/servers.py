@@ -319,7 +319,8 @@ class Servers:
             grant.settle()
             client = client_of(grant)
             waiting = self.waiting.setdefault(node, [])
-            waiting.append(client)
+            if client not in waiting:
+                waiting.append(client)
             if len(waiting) == 2 or not wait:
                 locks = sum(row.client == client and row.confirmed for row in self.table.locks)
                 node.begin(node.node.complete(waiting, locks if counted and len(waiting) == 1 else None))
