@@ -319,8 +319,7 @@ class Servers:
             grant.settle()
             client = client_of(grant)
             waiting = self.waiting.setdefault(node, [])
-            if client not in waiting:
-                waiting.append(client)
+            waiting.append(client)
             if len(waiting) == 2 or not wait:
                 locks = sum(row.client == client and row.confirmed for row in self.table.locks)
                 node.begin(node.node.complete(waiting, locks if counted and len(waiting) == 1 else None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordinator import ReclaimOutcome
 from coordinator.protocol.clients import register
 
 if TYPE_CHECKING:
@@ -65,3 +66,20 @@ def test_a_yield_that_cannot_be_taken_back_yet_does_not_keep_the_keeper_busy(wor
     n1.node.registry.end_turn(b"A")
     world.settle()
     assert n1.node.registry.get(b"A") is not None
+
+
+def test_a_client_that_is_named_twice_in_a_batch_completes_once(world: World) -> None:
+    """A server that collects clients may name one twice: the second is a repeat, and the client is counted once."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    for client in ("A", "B"):
+        n1.register(client)
+        n1.lock(client)
+    n1.crash()
+    world.pass_time(10.0)
+    n2.register("A")
+    first, second = n2.run(n2.node.complete([b"A", b"A"]))
+    assert isinstance(first, ReclaimOutcome)
+    assert isinstance(second, ReclaimOutcome)
+    assert (first.repeated, second.repeated) == (False, True)
+    assert first.remaining == second.remaining == 1
+    assert n2.metric("locks_reclaim_total", status="granted") == 1
