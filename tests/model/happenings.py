@@ -247,7 +247,9 @@ class Happenings(RuleBasedStateMachine):
                 self.sim.go_on(self.s.one(requests, number + i))
 
     @rule(
-        troubles=st.lists(st.sampled_from(["", "", "lose", "silence", "repeat", "late", "late"]), max_size=12),
+        troubles=st.lists(
+            st.sampled_from(["", "", "lose", "refuse", "silence", "repeat", "late", "late"]), max_size=12
+        ),
         deaf=st.sampled_from([*NAMES, ""]),
     )
     def spoil(self, troubles: list[str], deaf: str) -> None:

@@ -152,8 +152,9 @@ class Process:
 
     def _joined(self, _: None) -> None:
         self.started = True
-        last = self.node.last_event
-        self.heard = next((i + 1 for i, event in enumerate(self.sim.log) if event[0] == last), len(self.sim.log))
+        last, log = self.node.last_event, self.sim.log
+        # The last one of that id: an event of data that were lost may have had it as well, in the same real ms.
+        self.heard = next((i + 1 for i in reversed(range(len(log))) if log[i][0] == last), len(log))
         self.begin(self.keeper.run())
 
     def _wake(self) -> None:
@@ -342,9 +343,12 @@ class Simulation:
             self.deliver(op)
 
     def _in_trouble(self, op: Op, what: str) -> None:
-        """Lose a request or its reply, execute it twice, or after one that was given up."""
+        """Refuse a request, lose it or its reply, execute it twice, or after one that was given up."""
         if what == "late" and self.late:
             self.arrive(0)
+        if what == "refuse":
+            op.advance(error=errors.Unavailable("nothing was reached"))
+            return
         if what == "lose":
             self.lose(op)
             return
