@@ -219,6 +219,99 @@ class WorstOrders(Happenings):
             self.s.register(third, [client])
             self.sim.settle()
 
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, client=clients, file=files, steps=st.integers(1, 5), held=st.booleans(),
+        what=st.sampled_from(["crash", "crash", "pause", "leave"]), later=st.sampled_from([0.0, 0.5, 2.5, 9.5]),
+    )  # fmt: skip
+    def die_undoing(  # noqa: PLR0913, PLR0917  (what is drawn)
+        self, number: int, client: bytes, file: str, steps: int, what: str, later: float, *, held: bool
+    ) -> None:
+        """Let a home close a client that is asked for, and be harmed before it undoes what it has inserted for it."""
+        self.staff(number)
+        if len(self.acting()) < 2:
+            return
+        home, other = self.node(number), self.node(number + 1)
+        if held:
+            self.lock_through(home, client, file)
+        self.s.register(home, [client])
+        self.sim.settle()
+        if home in self.acting():
+            self.s.lock(home, client)
+            self.sim.settle()
+        self.insert_all(home, FILES[number % 2], confirm=False)
+        if other in self.acting():
+            self.s.register(other, [client])
+            self.some_steps(steps)
+        if home in self.acting() and len(self.acting()) > 1:
+            self.harm(home, what)
+        self.sim.run_on(later)
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, ttl=st.sampled_from([0, 0, 5]), steps=st.integers(0, 2),
+        what=st.sampled_from(["crash", "crash", "pause", "leave"]), gap=st.sampled_from([0.0, 0.5, 3.0, 9.0, 20.0]),
+    )  # fmt: skip
+    def die_disconnecting(self, number: int, ttl: int, steps: int, what: str, gap: float) -> None:
+        """Let a client disconnect while its node dies: what that had sent arrives late, or its reply finds nobody."""
+        self.staff(number)
+        homes = [p for p in self.acting() if self.model.registered[p.owner]]
+        if not homes or len(self.acting()) < 2:
+            return
+        home = self.s.one(homes, number)
+        client = self.s.one(sorted(self.model.registered[home.owner]), number)
+        if ttl:
+            self.s.register(home, [client], ttl)
+            self.sim.settle()
+        if home not in self.acting() or len(self.acting()) < 2:
+            return
+        self.s.unregister(home, [client])
+        self.some_steps(steps)
+        if home in self.acting() and len(self.acting()) > 1:
+            self.harm(home, what)
+        self.sim.run_on(gap)
+        if self.sim.late:
+            self.sim.arrive(len(self.sim.late) - 1)
+        if number % 2 and self.acting():
+            self.s.register(self.node(number), [client])
+            self.sim.settle()
+
+    @precondition(lambda self: self.acting())
+    @rule(
+        number=pick, client=clients, file=files, empty=st.sampled_from(["wait", "skip"]),
+        meanwhile=st.sampled_from(["lock", "lock", "unlock", "unregister", "end", ""]),
+        rest=st.sampled_from([0.5, 3.0, 9.5, 40.0]), halfway=st.booleans(),
+    )  # fmt: skip
+    def bring_late(  # noqa: PLR0913, PLR0917  (what is drawn)
+        self, number: int, client: bytes, file: str, empty: str, meanwhile: str, rest: float, *, halfway: bool
+    ) -> None:
+        """Let a node read its store, stop for long, and then bring what it has read, while the others go on."""
+        self.staff(number)
+        if not self.acting():
+            return
+        reader = self.node(number)
+        op = self.s.restore(reader, empty)
+        for _ in range(4 if halfway else 2):  # the roster is opened and the store read, perhaps one client is brought
+            if not op.over and op.is_call:
+                self.sim.go_on(op)
+        reader.paused = True
+        other = self.node(number + 1) if self.acting() else None
+        if other is not None:
+            match meanwhile:
+                case "lock":
+                    self.lock_through(other, client, file)
+                case "end":
+                    self.operate("end", 3 * number, client, empty)
+                case "unlock" | "unregister":
+                    home = self.s.home(client)
+                    if home in self.acting() and meanwhile == "unlock":
+                        self.s.unlock(home, client)
+                    elif home in self.acting():
+                        self.s.unregister(home, [client])
+        self.sim.run_on(rest)
+        reader.paused = False
+        self.sim.settle()
+
     @precondition(lambda self: self.loses)
     @rule(what=st.sampled_from(["copy", "copy", "back", "back", "all"]), wait=st.sampled_from([0.0, 0.5, 3.0, 9.0]))
     def lose_data(self, what: str, wait: float) -> None:
