@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.model.happenings import FIGURES, RATES, Happenings, clients, files, pick
+from tests.model.happenings import FIGURES, RATES, Happenings, clients, files, pick, seldom
 from tests.model.servers import CLIENTS, FILES, NAMES
 from tests.model.simulation import Process
 
@@ -51,11 +51,24 @@ class WorstOrders(Happenings):
     @precondition(lambda self: self.acting())
     @rule(
         number=pick, client=clients, count=st.sampled_from([2, 1]), stop=st.sampled_from([0, 0, 0, 3, 4, 5]),
-        counted=st.booleans(),
+        counted=st.booleans(), ends=seldom,
     )  # fmt: skip
-    def come_back(self, number: int, client: bytes, count: int, stop: int, *, counted: bool) -> None:
-        """Let a client or two reconnect and reclaim as clients do; `stop`: where they are left alone in the middle."""
+    def come_back(  # noqa: PLR0913  (what is drawn)
+        self, number: int, client: bytes, count: int, stop: int, *, counted: bool, ends: bool
+    ) -> None:
+        """Let a client or two reconnect and reclaim as clients do; `stop`: where they are left alone in the middle.
+
+        An operator may end the period just then.
+        """
         self.reclaim_steps(number, client, count, stop, counted=counted)
+        if ends:
+            self.end_period(number)
+
+    def end_period(self, number: int) -> None:
+        """Let an operator end the period; not everybody hears at once."""
+        if self.acting():
+            self.operate("end", 3 * number, CLIENTS[0], "skip")
+            self.some_steps(number % 3)
 
     def reclaim_steps(self, number: int, client: bytes, count: int, stop: int, *, counted: bool) -> None:
         """Register, be admitted, insert, confirm and complete: so many steps of it."""
@@ -194,9 +207,15 @@ class WorstOrders(Happenings):
             self.sim.settle()
 
     @precondition(lambda self: len(self.acting()) > 1)
-    @rule(number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]))
-    def lose_two(self, number: int, client: bytes, file: str, complete: str) -> None:
-        """Lose two owners that a client came through into one period; it completes between the two losses, or not."""
+    @rule(
+        number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]),
+        ended=st.sampled_from([0, 0, 0, 1, 2]),
+    )  # fmt: skip
+    def lose_two(self, number: int, client: bytes, file: str, complete: str, ended: int) -> None:
+        """Lose two owners that a client came through into one period; it completes between the two losses, or not.
+
+        After one of them an operator may end the period.
+        """
         self.staff(number)
         if len(self.acting()) < 3:
             return
@@ -212,9 +231,13 @@ class WorstOrders(Happenings):
         if complete and second in self.acting():
             self.s.complete(second, client, counted=True)
             self.sim.settle() if complete == "all" else self.some_steps(1)
+        if ended == 1:
+            self.end_period(number)
         if second in self.acting() and len(self.acting()) > 1:
             self.harm(second, "crash")
         self.sim.run_on(9.5)
+        if ended == 2:
+            self.end_period(number)
         if third in self.acting():
             self.s.register(third, [client])
             self.sim.settle()
