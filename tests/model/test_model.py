@@ -21,6 +21,7 @@ from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from tests.keyspace import leaks
 from tests.model.facts import need
+from tests.model.lock_table import Lock
 from tests.model.servers import CLIENTS, GRACE
 from tests.model.simulation import Process
 from tests.model.worst_orders import WorstOrders
@@ -67,15 +68,31 @@ class Scope(WorstOrders):
                 self.s.crash(process)
         self.sim.trouble.clear()
         survivor = self.s.join("last", 1.0, {}, dead=False)
+        was_lost = self.s.lost_at > float("-inf")
+        covered = self._run_out(survivor, reads_store=was_lost)
+        newest = max((lock.generation for lock in self._left()), default=0)
+        if was_lost and newest > covered:
+            # An old copy was put back, and nobody lived who remembered more (docs/protocol.md, 8): a server brings what
+            # its store has again, when the scope clock has passed that.
+            early = [lock for lock in self._left() if lock.generation <= covered]
+            need(not early, f"5a, 6: locks that nobody frees: {early}, although generations had reached {covered}")
+            while self.model.clock <= newest:
+                self.sim.run_on(10.0)
+            self._run_out(survivor, reads_store=True)
+        self._all_is_over(survivor)
+
+    def _run_out(self, survivor: Process, *, reads_store: bool) -> int:
+        """Let all that is owed be done; return how far generations had come when the last node read the store."""
+        covered = sys.maxsize
         bound = 2 * (self.sim.settings.lease_seconds * 2 + self.sim.settings.barrier_margin_seconds + 2 * GRACE) + 60
-        begun, reads_store = self.sim.time, self.s.lost_at > float("-inf")
-        while self.sim.time < begun + bound and not self._wound_up(survivor):
+        begun = self.sim.time
+        while self.sim.time < begun + bound and (reads_store or not self._wound_up(survivor)):
             self.sim.run_on(2.0)
             need(survivor.alive and not survivor.is_over, f"the last node has ended: {survivor.ends}")
             self._work_all(survivor)
             if reads_store and survivor.started and not self.model.active:
                 self.s.restore(survivor, "skip")  # what the data have forgotten is in the store
-                reads_store = False
+                reads_store, covered = False, self.model.counters["generation"]
                 self.sim.run_on(1.0)
             for client in CLIENTS:
                 reg = self.model.clients.get(client)
@@ -83,14 +100,18 @@ class Scope(WorstOrders):
                     self.s.unregister(survivor, [client])
         self.sim.settle()
         self._work_all(survivor)
-        self._all_is_over(survivor)
+        return covered
+
+    def _left(self) -> list[Lock]:
+        """Return the locks that somebody should have freed by now."""
+        return [lock for lock in self.table.locks if not lock.zombie]
 
     def _all_is_over(self, survivor: Process) -> None:
         need(not self.model.active, "9: grace does not end by itself")
         need(set(self.model.members) == {survivor.owner}, "dead members stay")
         need(not self.model.clients, f"6: registrations stay: {self.model.clients}")
         need(not self.table.owed, f"6: forfeited and never released: {self.table.owed}")
-        left = [lock for lock in self.table.locks if not lock.zombie]
+        left = self._left()
         need(not left, f"5a, 6: locks that nobody frees: {left}; {self.model.counters} {self.s.remembered}")
         survivor.node.claims_releases = False
         survivor.ops.clear()
