@@ -31,7 +31,7 @@ USES = dict.fromkeys(CLIENTS, "nfs") | {CLIENTS[-1]: "smb"}
 """Which adapter a client uses when nobody says another."""
 GRACE = 30.0
 LOSS_SECONDS = 7.0
-"""For so long after a loss somebody may act who has not noticed it: by its validity, or by a claim."""
+"""For so long after a loss, and after it was told, somebody may act who has not noticed it: by a lease or a claim."""
 DID_NOTHING = frozenset({"FENCED", "LATE", "DATA_LOST"})
 _numbers = itertools.count(1)
 
@@ -75,7 +75,8 @@ class Servers:
         self.waiting: dict[Process, list[bytes]] = {}
         """Clients whose locks are all back, and who wait for others to complete with."""
         self.backup: tuple[Any, dict[str, Any], dict[bytes, int]] | None = None
-        self.lost_at = float("-inf")
+        self.lost_at = self.told_at = float("-inf")
+        """When data were lost; when the scope was told so, from which on they are others for all."""
         self.remembered: list[str] = []
 
     def close(self) -> None:
@@ -104,6 +105,8 @@ class Servers:
                     self.table.acknowledged(client, pending[client])
         if call.script.name == "scope_lost":
             self.remembered.append(f"{process.owner} {call.args} {reply.status}")
+            if reply.status == "LOST":
+                self.told_at = self.sim.time
         for client, generation in mine.items():
             reg = self.model.clients.get(client)
             if reg is None or (reg.generation, reg.state) != (generation, "live"):
@@ -128,8 +131,8 @@ class Servers:
 
     @property
     def may_be_unnoticed(self) -> bool:
-        """Tell whether somebody may still act on data that are lost."""
-        return self.sim.time < self.lost_at + LOSS_SECONDS
+        """Tell whether somebody may still act on data that are lost: who slept through a loss may tell of it late."""
+        return self.sim.time < max(self.lost_at, self.told_at) + LOSS_SECONDS
 
     def check(self, script: str) -> None:
         """Check what must hold at every moment, whatever was predicted."""
