@@ -94,6 +94,31 @@ class WorstOrders(Happenings):
             if node in self.acting():
                 step()
 
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, stop=st.sampled_from([4, 4, 5]), steps=st.sampled_from([0, 2, 5]), counted=st.booleans(),
+        harmed=st.sampled_from(["", "", "", "crash", "pause"]),
+    )  # fmt: skip
+    def ask_for_the_reclaiming(self, number: int, stop: int, steps: int, harmed: str, *, counted: bool) -> None:
+        """Let another node ask for a client in the middle of its reclaim; its home goes on, or is harmed."""
+        if not self.model.expected():
+            self.lose_holders(number=number, seconds=10.0, back=0, what="crash")
+        if not self.model.expected() or len(self.acting()) < 2:
+            return
+        chosen = 4 * number + 1
+        client, home = self.s.one(sorted(self.model.expected()), chosen), self.node(chosen)
+        self.reclaim_steps(chosen, client, 1, stop, counted=counted)
+        others = [process for process in self.acting() if process is not home]
+        if not others:
+            return
+        self.s.register(self.s.one(others, number), [client])
+        self.some_steps(steps) if steps else self.sim.settle()
+        if home in self.acting() and harmed:
+            self.harm(home, harmed)
+        elif home in self.acting():
+            self.insert_all(home, FILES[0])
+        self.sim.settle()
+
     @precondition(lambda self: self.acting())
     @rule(number=pick, client=clients, flag=st.booleans(), wait=st.sampled_from([0.0, 0.5, 9.5]))
     def complete_at_once(self, number: int, client: bytes, *, flag: bool, wait: float) -> None:
