@@ -369,3 +369,13 @@ class WorstOrders(Happenings):
         elif self.sim.time - self.s.lost_at > 5:
             self.s.lose_data(everything=what == "all")
             self.sim.run_on(wait)
+
+    @precondition(lambda self: self.loses and self.acting())
+    @rule(number=pick, client=clients, file=files, wait=st.sampled_from([0.0, 0.5, 3.0, 9.0]))
+    def lose_the_last(self, number: int, client: bytes, file: str, wait: float) -> None:
+        """Lose what was done last, as an AOF without its last second or a replica that lags behind does."""
+        if self.sim.time - self.s.lost_at > 5:
+            self.s.back_up()
+            self.lock_through(self.node(number), client, file)
+            self.s.lose_data(everything=False)
+            self.sim.run_on(wait)
