@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 import threading
 from collections.abc import Callable
@@ -120,7 +121,7 @@ class Life:
                 # What is certain of this attempt says nothing of an earlier one whose outcome is unknown.
                 if last or not isinstance(error, errors.Unavailable):
                     raise unknown or error from error
-                yield Sleep(self.settings.op_timeout_seconds / 8 * secrets.SystemRandom().uniform(0.5, 1.5))
+                yield Sleep(self.settings.op_timeout_seconds / 8 * random.uniform(0.5, 1.5))  # noqa: S311
             else:
                 self._answered(reply, call)
                 self._observe(reply, call)

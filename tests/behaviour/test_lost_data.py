@@ -9,7 +9,7 @@ import pytest
 from coordinator import ClientHeld, ContractBroken, GraceState, ScopeExists, initialize
 from coordinator.protocol import nodes
 from tests.loss import LEASE_AND_MARGIN, all_are_over, answers, backup, counters, flush, full_grace, holder, restart
-from tests.world import World
+from tests.world import GRACE, World
 
 if TYPE_CHECKING:
     import redis
@@ -130,6 +130,27 @@ def test_29_a_dead_nodes_last_second_is_lost_and_nobody_else_can_know(world: Wor
         assert n1.start("last").expected == 1
         world.settle()
         assert n2.reclaim("last").closing
+
+
+def test_29_an_old_copy_that_nobody_remembers_more_than(world: World) -> None:
+    """It is no loss that could be noticed. A release leaves a newer lock alone; the store tells of it again later.
+
+    That is the limit which docs/protocol.md states: the clock must have passed the generation of the lock.
+    """
+    n1 = world.node("n1")
+    old = backup(world)
+    world.pass_time(2 * GRACE)
+    generation = holder(n1, "last")
+    n1.crash()
+    old.put_back()
+    (n2,) = restart(world, "n2")
+    for is_covered in (False, True):
+        n2.start("last")
+        world.pass_time(LEASE_AND_MARGIN + GRACE + 1)
+        assert n2.released() == [("last", "forfeited")]
+        assert (n2.releases.pop().generation >= generation) == is_covered
+        world.pass_time(GRACE)
+    assert n2.ended == []
 
 
 # -- a scope without data, and new installations -----------------------------------------------------------------------

@@ -85,9 +85,10 @@ class Pending:
 
 @dataclass
 class Roster:
-    """A restored roster: the generation of its start, and whether any client was asked for on it."""
+    """A restored roster: the generation of its start, who opened it last, and whether any client was asked for on it."""
 
     generation: int
+    owner: str = ""
     asked: bool = False
 
 

@@ -246,10 +246,17 @@ class Happenings(RuleBasedStateMachine):
             elif requests:
                 self.sim.go_on(self.s.one(requests, number + i))
 
-    @rule(troubles=st.lists(st.sampled_from(["", "", "lose", "silence", "repeat", "late", "late"]), max_size=12))
-    def spoil(self, troubles: list[str]) -> None:
-        """Let the next requests meet a bad network, whoever sends them."""
+    @rule(
+        troubles=st.lists(
+            st.sampled_from(["", "", "lose", "refuse", "silence", "repeat", "late", "late"]), max_size=12
+        ),
+        deaf=st.sampled_from([*NAMES, ""]),
+    )
+    def spoil(self, troubles: list[str], deaf: str) -> None:
+        """Let the next requests meet a bad network, whoever sends them; a node may hear no events meanwhile."""
         self.sim.trouble = list(troubles)
+        for process in self.sim.processes:
+            process.deaf = process.name == deaf
 
     @rule(ms=st.sampled_from([1, 50, 400, 500, 1500, 3000]))
     def pass_time(self, ms: int) -> None:

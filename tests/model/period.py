@@ -137,7 +137,10 @@ class Period(Facts):
         self.wanted.pop(owner, None)
         self.open.discard(owner)
         if not self.active:
-            self.forget_roster(f"{name_of(owner)}:restored:{self.epoch + 1}")
+            name = f"{name_of(owner)}:restored:{self.epoch + 1}"
+            roster = self.rosters.get(name)
+            if roster is not None and roster.owner == owner:
+                self.forget_roster(name)
         if self.holders[owner]:
             self.start_period(owner, life.grace_ms, life.bound)
         elif self.registered[owner]:
@@ -278,7 +281,7 @@ class Period(Facts):
         if self.start_later(life.grace_ms) and (roster not in self.lost or self.closing):
             return "LATER", []
         if not epoch:
-            self.rosters.setdefault(roster, Roster(self.next_generation(1)))
+            self.rosters.setdefault(roster, Roster(self.next_generation(1))).owner = owner
             self.open.add(roster)
             self.ended.add(b"")
             return "STARTED", [present]

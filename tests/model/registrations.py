@@ -205,8 +205,7 @@ class Registrations(Period):
                 continue
             answers.append(b"UNKNOWN" if reg is None else b"DROPPED")
             self.note_ended([client])
-            if self.holders[owner].pop(client, None) is not None and not self.right(client):
-                self.on_end(client, None)
+            self.holders[owner].pop(client, None)  # its server has unlocked all; else the lock table finds it
         return "OK", answers
 
     def _client_unregister(self, owner: str, args: Words, _: Reply) -> Answer:
@@ -311,8 +310,11 @@ class Registrations(Period):
         return refused or "ADMITTED", []
 
     def _reclaim_complete(self, owner: str, args: Words, _: Reply) -> Answer:
-        words = []
-        for client in args:
+        words: list[bytes] = []
+        for i, client in enumerate(args):
+            if client in args[:i]:
+                words.append(words[args.index(client)])  # the batch is decided as one; the node tells which is a repeat
+                continue
             refused = self.may_reclaim(client, owner, admission=False)
             words.append((refused or "COMPLETED").encode())
             if not refused:

@@ -31,7 +31,7 @@ USES = dict.fromkeys(CLIENTS, "nfs") | {CLIENTS[-1]: "smb"}
 """Which adapter a client uses when nobody says another."""
 GRACE = 30.0
 LOSS_SECONDS = 7.0
-"""For so long after a loss somebody may act who has not noticed it: by its validity, or by a claim."""
+"""For so long after a loss, and after it was told, somebody may act who has not noticed it: by a lease or a claim."""
 DID_NOTHING = frozenset({"FENCED", "LATE", "DATA_LOST"})
 _numbers = itertools.count(1)
 
@@ -75,7 +75,8 @@ class Servers:
         self.waiting: dict[Process, list[bytes]] = {}
         """Clients whose locks are all back, and who wait for others to complete with."""
         self.backup: tuple[Any, dict[str, Any], dict[bytes, int]] | None = None
-        self.lost_at = float("-inf")
+        self.lost_at = self.told_at = float("-inf")
+        """When data were lost; when the scope was told so, from which on they are others for all."""
         self.remembered: list[str] = []
 
     def close(self) -> None:
@@ -104,10 +105,13 @@ class Servers:
                     self.table.acknowledged(client, pending[client])
         if call.script.name == "scope_lost":
             self.remembered.append(f"{process.owner} {call.args} {reply.status}")
+            if reply.status == "LOST":
+                self.told_at = self.sim.time
         for client, generation in mine.items():
             reg = self.model.clients.get(client)
             if reg is None or (reg.generation, reg.state) != (generation, "live"):
-                granting = [grant for grant in self._open_grants(process) if client_of(grant) == client]
+                yielded = reg is not None and reg.state == "yielded"
+                granting = [g for g in self._open_grants(process, yielded=yielded) if client_of(g) == client]
                 need(not granting, f"5a: {call.script.name} of {process.owner} let {client!r} go with an open grant")
         self.model.compare(self.snapshot)
         self.check(call.script.name)
@@ -116,18 +120,19 @@ class Servers:
     def _is_open(process: Process, call: Call[Any], reg: Registration) -> bool:
         return reg.state == "live" and reg.owner == process.owner == call.head.owner and process.alive
 
-    def _open_grants(self, process: Process) -> list[Grant]:
+    def _open_grants(self, process: Process, *, yielded: bool) -> list[Grant]:
         """Return the grants under which a process may still insert: a client stays as long as it has one.
 
         One to reclaim counts as long as its server keeps it open, or while its epoch lasts and another node asks.
         """
         grants = [*process.grants, *(item.grant for item in self.inserted if item.process is process)]
-        return [grant for grant in grants if grant._is_open and grant.owner == process.owner]
+        epoch = self.model.epoch if self.model.active and yielded else -1
+        return [g for g in grants if g.owner == process.owner and (g._is_open or g._entry.admitted == epoch == g.epoch)]
 
     @property
     def may_be_unnoticed(self) -> bool:
-        """Tell whether somebody may still act on data that are lost."""
-        return self.sim.time < self.lost_at + LOSS_SECONDS
+        """Tell whether somebody may still act on data that are lost: who slept through a loss may tell of it late."""
+        return self.sim.time < max(self.lost_at, self.told_at) + LOSS_SECONDS
 
     def check(self, script: str) -> None:
         """Check what must hold at every moment, whatever was predicted."""
@@ -365,8 +370,11 @@ class Servers:
         """Let a client give back all that it has; nothing is being granted to it."""
         granting = [client_of(grant) for grant in node.grants]
         granting += [client_of(item.grant) for item in self.inserted if item.process is node]
-        if client in granting or node.node.registry.get(client) is None or not node.node.registry.is_settled(client):
+        registry = node.node.registry
+        if client in granting or registry.get(client) is None or not registry.is_settled(client):
             return
+        if client in registry._turns:
+            return  # a server drops when nothing else of the client is under way: it would drop what comes before
         self.table.locks = [row for row in self.table.locks if row.client != client or not row.confirmed]
         node.begin(node.node.drop(client))
 

@@ -113,6 +113,8 @@ class Process:
     """Settings of its own; else the simulation's."""
     alive: bool = True
     paused: bool = False
+    deaf: bool = False
+    """It reads no events, and learns what it must by its renewals."""
     ops: list[Op] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
@@ -150,8 +152,9 @@ class Process:
 
     def _joined(self, _: None) -> None:
         self.started = True
-        last = self.node.last_event
-        self.heard = next((i + 1 for i, event in enumerate(self.sim.log) if event[0] == last), len(self.sim.log))
+        last, log = self.node.last_event, self.sim.log
+        # The last one of that id: an event of data that were lost may have had it as well, in the same real ms.
+        self.heard = next((i + 1 for i in reversed(range(len(log))) if log[i][0] == last), len(log))
         self.begin(self.keeper.run())
 
     def _wake(self) -> None:
@@ -340,9 +343,12 @@ class Simulation:
             self.deliver(op)
 
     def _in_trouble(self, op: Op, what: str) -> None:
-        """Lose a request or its reply, execute it twice, or after one that was given up."""
+        """Refuse a request, lose it or its reply, execute it twice, or after one that was given up."""
         if what == "late" and self.late:
             self.arrive(0)
+        if what == "refuse":
+            op.advance(error=errors.Unavailable("nothing was reached"))
+            return
         if what == "lose":
             self.lose(op)
             return
@@ -357,7 +363,7 @@ class Simulation:
         until = self.time + patience
         for _ in range(STEPS_MAX):
             for process in self.processes:
-                if process.acts and process.started:
+                if process.acts and process.started and not process.deaf:
                     process.hear()
             ops = self.ready()
             for op in ops:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordinator import ReclaimOutcome
 from coordinator.protocol.clients import register
+from tests.model.servers import Servers
 
 if TYPE_CHECKING:
+    import redis
+
     from tests.world import World
 
 
@@ -65,3 +69,48 @@ def test_a_yield_that_cannot_be_taken_back_yet_does_not_keep_the_keeper_busy(wor
     n1.node.registry.end_turn(b"A")
     world.settle()
     assert n1.node.registry.get(b"A") is not None
+
+
+def test_a_client_that_is_named_twice_in_a_batch_completes_once(world: World) -> None:
+    """A server that collects clients may name one twice: the second is a repeat, and the client is counted once."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    for client in ("A", "B"):
+        n1.register(client)
+        n1.lock(client)
+    n1.crash()
+    world.pass_time(10.0)
+    n2.register("A")
+    first, second = n2.run(n2.node.complete([b"A", b"A"]))
+    assert isinstance(first, ReclaimOutcome)
+    assert isinstance(second, ReclaimOutcome)
+    assert (first.repeated, second.repeated) == (False, True)
+    assert first.remaining == second.remaining == 1
+    assert n2.metric("locks_reclaim_total", status="granted") == 1
+
+
+def test_a_loss_that_is_told_long_after_it(client: redis.Redis, product: redis.Redis) -> None:
+    """Who slept through a loss tells of it when others reclaim already: those may do so until their validity ends.
+
+    Nothing is in force before they have stopped, so their last reclaims are before the first of the new period.
+    """
+    s = Servers(client, product)
+    n1, n2 = (s.join(name, 1.0, {}, dead=False) for name in ("n1", "n2"))
+    s.sim.settle()
+    s.register(n1, [b"c0"])
+    s.sim.settle()
+    s.lock(n1, b"c0")
+    s.sim.settle()
+    s.back_up()
+    s.register(n2, [b"c1"])  # it remembers more than the copy
+    s.sim.settle()
+    n2.paused = True
+    s.crash(n1)
+    s.lose_data(everything=False)
+    n3 = s.join("n3", 1.0, {}, dead=False)
+    s.sim.run_on(20.0)
+    assert n3.node.lease.snapshot.reclaims
+    n2.paused = False
+    s.sim.run_on(0.4)
+    assert n2.ends == ["data_lost"]
+    assert n3.is_over
+    s.close()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.model.happenings import FIGURES, RATES, Happenings, clients, files, pick
+from tests.model.happenings import FIGURES, RATES, Happenings, clients, files, pick, seldom
 from tests.model.servers import CLIENTS, FILES, NAMES
+from tests.model.simulation import Process
 
 
 class WorstOrders(Happenings):
@@ -50,11 +51,24 @@ class WorstOrders(Happenings):
     @precondition(lambda self: self.acting())
     @rule(
         number=pick, client=clients, count=st.sampled_from([2, 1]), stop=st.sampled_from([0, 0, 0, 3, 4, 5]),
-        counted=st.booleans(),
+        counted=st.booleans(), ends=seldom,
     )  # fmt: skip
-    def come_back(self, number: int, client: bytes, count: int, stop: int, *, counted: bool) -> None:
-        """Let a client or two reconnect and reclaim as clients do; `stop`: where they are left alone in the middle."""
+    def come_back(  # noqa: PLR0913  (what is drawn)
+        self, number: int, client: bytes, count: int, stop: int, *, counted: bool, ends: bool
+    ) -> None:
+        """Let a client or two reconnect and reclaim as clients do; `stop`: where they are left alone in the middle.
+
+        An operator may end the period just then.
+        """
         self.reclaim_steps(number, client, count, stop, counted=counted)
+        if ends:
+            self.end_period(number)
+
+    def end_period(self, number: int) -> None:
+        """Let an operator end the period; not everybody hears at once."""
+        if self.acting():
+            self.operate("end", 3 * number, CLIENTS[0], "skip")
+            self.some_steps(number % 3)
 
     def reclaim_steps(self, number: int, client: bytes, count: int, stop: int, *, counted: bool) -> None:
         """Register, be admitted, insert, confirm and complete: so many steps of it."""
@@ -79,6 +93,31 @@ class WorstOrders(Happenings):
         for step in steps[: stop or None]:
             if node in self.acting():
                 step()
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, stop=st.sampled_from([4, 4, 5]), steps=st.sampled_from([0, 2, 5]), counted=st.booleans(),
+        harmed=st.sampled_from(["", "", "", "crash", "pause"]),
+    )  # fmt: skip
+    def ask_for_the_reclaiming(self, number: int, stop: int, steps: int, harmed: str, *, counted: bool) -> None:
+        """Let another node ask for a client in the middle of its reclaim; its home goes on, or is harmed."""
+        if not self.model.expected():
+            self.lose_holders(number=number, seconds=10.0, back=0, what="crash")
+        if not self.model.expected() or len(self.acting()) < 2:
+            return
+        chosen = 4 * number + 1
+        client, home = self.s.one(sorted(self.model.expected()), chosen), self.node(chosen)
+        self.reclaim_steps(chosen, client, 1, stop, counted=counted)
+        others = [process for process in self.acting() if process is not home]
+        if not others:
+            return
+        self.s.register(self.s.one(others, number), [client])
+        self.some_steps(steps) if steps else self.sim.settle()
+        if home in self.acting() and harmed:
+            self.harm(home, harmed)
+        elif home in self.acting():
+            self.insert_all(home, FILES[0])
+        self.sim.settle()
 
     @precondition(lambda self: self.acting())
     @rule(number=pick, client=clients, flag=st.booleans(), wait=st.sampled_from([0.0, 0.5, 9.5]))
@@ -108,22 +147,31 @@ class WorstOrders(Happenings):
         self.insert_all(node, file, confirm=False)
         if node not in self.acting():
             return
-        for what in (("restore", "end"), ("revoke",), ("register",), ("unregister",), ("reboot",))[number % 5]:
-            other = self.node(number + 1)
-            if what == "register":
+        happens = (("lose", "end"), ("restore", "end"), ("revoke",), ("register",), ("unregister",), ("reboot",))
+        for what in happens[number % 6]:
+            if self.acting():
+                self.overtake(what, node, number, client)
+                self.some_steps(steps) if steps else self.sim.settle()
+        if number % 4:  # else it waits on
+            self.insert_all(node, file)
+
+    def overtake(self, what: str, node: Process, number: int, client: bytes) -> None:
+        """Let something happen that a grant of this client at this node must not survive."""
+        other = self.node(number + 1)
+        match what:
+            case "lose":
+                self.lock_through(other, CLIENTS[number % 3], "h")
+                if other is not node and other in self.acting():
+                    self.harm(other, "crash")
+                self.sim.run_on(9.5)
+            case "register":
                 self.s.register(other, [client], 5)
-            elif what == "unregister":
+            case "unregister":
                 self.s.unregister(node, [client])
-            elif what == "reboot":
+            case "reboot":
                 self.s.register((node, other)[number % 2], [client], 0, 1 + number % 2)
-            else:
+            case _:
                 self.operate(what, 3 * number + 3, client, "skip")
-            if steps:
-                self.some_steps(steps)
-            else:
-                self.sim.settle()
-            if not self.acting():
-                return
 
     def some_steps(self, count: int) -> None:
         """Let the newest operations go on a little, and all hear."""
@@ -184,9 +232,15 @@ class WorstOrders(Happenings):
             self.sim.settle()
 
     @precondition(lambda self: len(self.acting()) > 1)
-    @rule(number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]))
-    def lose_two(self, number: int, client: bytes, file: str, complete: str) -> None:
-        """Lose two owners that a client came through into one period; it completes between the two losses, or not."""
+    @rule(
+        number=pick, client=clients, file=files, complete=st.sampled_from(["", "all", "all", "half"]),
+        ended=st.sampled_from([0, 0, 0, 1, 2]),
+    )  # fmt: skip
+    def lose_two(self, number: int, client: bytes, file: str, complete: str, ended: int) -> None:
+        """Lose two owners that a client came through into one period; it completes between the two losses, or not.
+
+        After one of them an operator may end the period.
+        """
         self.staff(number)
         if len(self.acting()) < 3:
             return
@@ -202,12 +256,109 @@ class WorstOrders(Happenings):
         if complete and second in self.acting():
             self.s.complete(second, client, counted=True)
             self.sim.settle() if complete == "all" else self.some_steps(1)
+        if ended == 1:
+            self.end_period(number)
         if second in self.acting() and len(self.acting()) > 1:
             self.harm(second, "crash")
         self.sim.run_on(9.5)
+        if ended == 2:
+            self.end_period(number)
         if third in self.acting():
             self.s.register(third, [client])
             self.sim.settle()
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, client=clients, file=files, steps=st.integers(1, 5), held=st.booleans(),
+        what=st.sampled_from(["crash", "crash", "pause", "leave"]), later=st.sampled_from([0.0, 0.5, 2.5, 9.5]),
+    )  # fmt: skip
+    def die_undoing(  # noqa: PLR0913, PLR0917  (what is drawn)
+        self, number: int, client: bytes, file: str, steps: int, what: str, later: float, *, held: bool
+    ) -> None:
+        """Let a home close a client that is asked for, and be harmed before it undoes what it has inserted for it."""
+        self.staff(number)
+        if len(self.acting()) < 2:
+            return
+        home, other = self.node(number), self.node(number + 1)
+        if held:
+            self.lock_through(home, client, file)
+        self.s.register(home, [client])
+        self.sim.settle()
+        if home in self.acting():
+            self.s.lock(home, client)
+            self.sim.settle()
+        self.insert_all(home, FILES[number % 2], confirm=False)
+        if other in self.acting():
+            self.s.register(other, [client])
+            self.some_steps(steps)
+        if home in self.acting() and len(self.acting()) > 1:
+            self.harm(home, what)
+        self.sim.run_on(later)
+
+    @precondition(lambda self: len(self.acting()) > 1)
+    @rule(
+        number=pick, ttl=st.sampled_from([0, 0, 5]), steps=st.integers(0, 2),
+        what=st.sampled_from(["crash", "crash", "pause", "leave"]), gap=st.sampled_from([0.0, 0.5, 3.0, 9.0, 20.0]),
+    )  # fmt: skip
+    def die_disconnecting(self, number: int, ttl: int, steps: int, what: str, gap: float) -> None:
+        """Let a client disconnect while its node dies: what that had sent arrives late, or its reply finds nobody."""
+        self.staff(number)
+        homes = [p for p in self.acting() if self.model.registered[p.owner]]
+        if not homes or len(self.acting()) < 2:
+            return
+        home = self.s.one(homes, number)
+        client = self.s.one(sorted(self.model.registered[home.owner]), number)
+        if ttl:
+            self.s.register(home, [client], ttl)
+            self.sim.settle()
+        if home not in self.acting() or len(self.acting()) < 2:
+            return
+        self.s.unregister(home, [client])
+        self.some_steps(steps)
+        if home in self.acting() and len(self.acting()) > 1:
+            self.harm(home, what)
+        self.sim.run_on(gap)
+        if self.sim.late:
+            self.sim.arrive(len(self.sim.late) - 1)
+        if number % 2 and self.acting():
+            self.s.register(self.node(number), [client])
+            self.sim.settle()
+
+    @precondition(lambda self: self.acting())
+    @rule(
+        number=pick, client=clients, file=files, empty=st.sampled_from(["wait", "skip"]),
+        meanwhile=st.sampled_from(["lock", "lock", "unlock", "unregister", "end", ""]),
+        rest=st.sampled_from([0.5, 3.0, 9.5, 40.0]), halfway=st.booleans(),
+    )  # fmt: skip
+    def bring_late(  # noqa: PLR0913, PLR0917  (what is drawn)
+        self, number: int, client: bytes, file: str, empty: str, meanwhile: str, rest: float, *, halfway: bool
+    ) -> None:
+        """Let a node read its store, stop for long, and then bring what it has read, while the others go on."""
+        self.staff(number)
+        if not self.acting():
+            return
+        reader = self.node(number)
+        op = self.s.restore(reader, empty)
+        for _ in range(4 if halfway else 2):  # the roster is opened and the store read, perhaps one client is brought
+            if not op.over and op.is_call:
+                self.sim.go_on(op)
+        reader.paused = True
+        other = self.node(number + 1) if self.acting() else None
+        if other is not None:
+            match meanwhile:
+                case "lock":
+                    self.lock_through(other, client, file)
+                case "end":
+                    self.operate("end", 3 * number, client, empty)
+                case "unlock" | "unregister":
+                    home = self.s.home(client)
+                    if home in self.acting() and meanwhile == "unlock":
+                        self.s.unlock(home, client)
+                    elif home in self.acting():
+                        self.s.unregister(home, [client])
+        self.sim.run_on(rest)
+        reader.paused = False
+        self.sim.settle()
 
     @precondition(lambda self: self.loses)
     @rule(what=st.sampled_from(["copy", "copy", "back", "back", "all"]), wait=st.sampled_from([0.0, 0.5, 3.0, 9.0]))
@@ -217,4 +368,14 @@ class WorstOrders(Happenings):
             self.s.back_up()
         elif self.sim.time - self.s.lost_at > 5:
             self.s.lose_data(everything=what == "all")
+            self.sim.run_on(wait)
+
+    @precondition(lambda self: self.loses and self.acting())
+    @rule(number=pick, client=clients, file=files, wait=st.sampled_from([0.0, 0.5, 3.0, 9.0]))
+    def lose_the_last(self, number: int, client: bytes, file: str, wait: float) -> None:
+        """Lose what was done last, as an AOF without its last second or a replica that lags behind does."""
+        if self.sim.time - self.s.lost_at > 5:
+            self.s.back_up()
+            self.lock_through(self.node(number), client, file)
+            self.s.lose_data(everything=False)
             self.sim.run_on(wait)
