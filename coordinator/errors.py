@@ -28,7 +28,8 @@ OVER = {
     "left": "this node has left the scope (left)",
 }
 """Why an incarnation is over, in words."""
-WHAT_TO_DO = "this coordinator never grants again; drop all locks in memory and start a new one"
+_START_ANEW = "this coordinator never grants again; drop all locks in memory and start a new one"
+_STOP = "this coordinator never grants again; end this process, and see that no two have one node name"
 
 
 class CoordinatorError(Exception):
@@ -171,7 +172,8 @@ class Fenced(Refused):
 
     def __init__(self, reason: str) -> None:
         """Keep why."""
-        super().__init__(f"{OVER.get(reason, f'this incarnation is over ({reason})')}: {WHAT_TO_DO}")
+        what_to_do = _STOP if reason == "superseded" else _START_ANEW
+        super().__init__(f"{OVER.get(reason, f'this incarnation is over ({reason})')}: {what_to_do}")
         self.reason = reason
 
 

@@ -1,4 +1,5 @@
--- client_cancel: the clients' deferred disconnects end, or their yields, as if they reconnected here.
+-- client_cancel: the clients' deferred disconnects end, or their yields, as if they reconnected here. A registration that
+-- was here keeps its generation.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> clients:<owner> holders:<owner> members lost due releases events
 -- ARGV[2]  own       int    1: only what is registered here: a home takes back what it yielded and nobody took
@@ -40,14 +41,17 @@ local function cancel(client)
   if reg.state == 'live' then
     holder, status = redis.call('HEXISTS', prefix .. 'holders:' .. scope.owner, client), 'LIVE'
   elseif reg.state == 'deferred' or (reg.state == 'yielded' and here) then
-    generation = generation + 1
+    if not here then -- else it goes on as it was: its server may know it by that generation
+      generation = generation + 1
+      reg.generation = generation
+    end
     local home = here or redis.call('ZSCORE', prefix .. 'members', reg.owner) ~= false
-    holder = live_on(scope, client, reg, generation, home, moves)
+    holder = live_on(scope, client, reg, reg.generation, home, moves)
     local record = prefix .. 'client:' .. client
-    redis.call('HSET', record, OWNER, scope.owner, GENERATION, generation, SEEN, scope.clock)
+    redis.call('HSET', record, OWNER, scope.owner, GENERATION, reg.generation, SEEN, scope.clock)
     redis.call('HDEL', record, STATE, DUE, ADMITTED)
     redis.call('PERSIST', record)
-    reg.generation, status = generation, 'CANCELLED'
+    status = 'CANCELLED'
   else
     return { 'NOT_DEFERRED' }
   end

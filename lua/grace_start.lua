@@ -74,7 +74,7 @@ end
 if #clients > 0 then
   local start = tonumber(redis.call('HGET', record, 'generation'))
   local live = rights_under(clients, others)
-  local expected = rights_on_rosters(scope, clients)
+  local expected, until_now = rights_on_rosters(scope, clients)
   local own = rights_under(clients, superseded)
   local orphans, is_orphan = redis.call('SMEMBERS', prefix .. 'orphans'), {} -- drained at once
   for _, owner in ipairs(orphans) do is_orphan[owner] = true end
@@ -82,20 +82,25 @@ if #clients > 0 then
   local reclaimed = scope.active and redis.call('SMISMEMBER', prefix .. 'reclaimed', unpack(clients)) or {}
   local ended = redis.call('SMISMEMBER', prefix .. 'ended', unpack(clients))
   local releases = releases_of(clients)
+  -- After lost data Redis may remember an older life of a client than its locks are of: what the store has counts.
+  local is_told_anew = redis.call('SISMEMBER', prefix .. 'open', 'unknown') == 1
   for i, client in ipairs(clients) do
     local reg = registration(client)
+    local upto = start
+    if reg and redis.call('ZSCORE', prefix .. 'members', reg.owner) then
+      upto = math.min(start, reg.generation - 1) -- what it has locked under its present registration is no leftover
+    end
     if expected[client] or own[client] then
       words[i] = 'EXPECTED'
+      if is_told_anew and expected[client] and upto > until_now[client] then
+        redis.call('HSET', prefix .. 'holders:' .. expected[client], client, upto)
+      end
     elseif live[client] or reclaimed[i] == 1 then
       words[i] = 'LIVE'
-    elseif ended[i] == 1 or releases[i] or undrained[client]
-        or reg and is_orphan[reg.owner] then
+    elseif not is_told_anew
+        and (ended[i] == 1 or releases[i] or undrained[client] or reg and is_orphan[reg.owner]) then
       words[i] = 'FORFEITED'
     else
-      local upto = start
-      if reg and redis.call('ZSCORE', prefix .. 'members', reg.owner) then
-        upto = math.min(start, reg.generation - 1) -- what it has locked under its present registration is no leftover
-      end
       added[#added + 1], added[#added + 2] = client, upto
       words[i] = 'EXPECTED'
     end

@@ -146,7 +146,10 @@ class AsyncCoordinator(Shared):
     # -- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> Self:
-        """Join the scope and return with a valid lease and a view, or raise Unavailable, ContractBroken."""
+        """Join the scope and return with a valid lease and a view.
+
+        Raises Unavailable or OutcomeUnknown (try again), Fenced (a newer process has this node's name), ContractBroken.
+        """
         async with self._starting:
             self._refuse_if_stopped()
             if not self._tasks:
@@ -259,7 +262,9 @@ class AsyncCoordinator(Shared):
         """Reclaim a client's locks: admits, your inserts in the block, confirms, completes on success.
 
         Call `grant.confirm()` after each insert if there are several. Raises as admit_reclaim before the block,
-        StaleGrant after it: undo the inserts. Two round trips.
+        StaleGrant after it: undo the inserts. NoGrace after it: the period ended before the client was complete. What
+        was confirmed stands, but its client has no right to reclaim it once more (RFC 8881, 8.4.3): count it
+        (`increment_lock_count`), which gives it one, or take it out. Two round trips.
         """
         raw = client_bytes(client)
         grant = await self._run(self._node.admit(raw, keep_open=True))
@@ -269,8 +274,10 @@ class AsyncCoordinator(Shared):
         except BaseException:
             grant.undo()
             raise
-        grant.settle()
-        only(await self._run(self._node.complete([raw])))
+        try:
+            only(await self._run(self._node.complete([raw])))
+        finally:
+            grant.settle()
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from coordinator.node.life import NOT_DONE
 from coordinator.node.requests import Flow
 from coordinator.protocol import clients, grace
 from coordinator.protocol.call import BATCH_MAX
-from coordinator.values import GraceState, Operation, ReclaimOutcome, Verdict
+from coordinator.values import GraceState, Operation, ReclaimOutcome, Verdict, client_str
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +70,13 @@ class Grant:
             self._entry.admitted = 0
 
     def settle(self) -> None:
-        """Say that what was inserted under it stands, and that nothing more will be inserted. Idempotent."""
+        """Say that what was inserted under it stands, and that nothing more will be inserted. Idempotent.
+
+        A client that was reclaiming may go on at another node then, where it reclaims anew.
+        """
         self._settle(uncount=False)
+        if self.operation is not _NEW:
+            self._entry.admitted = 0
 
     def _settle(self, *, uncount: bool) -> None:
         if self._is_open:
@@ -275,7 +280,9 @@ class Locks(Clients):
                 if error is not None:
                     raise error
             elif whatever and not self.registry.is_settled(client):
-                msg = f"a grant of {client!r} is open: confirm or undo it before you drop its client's right"
+                msg = (
+                    f"a grant of {client_str(client)!r} is open: confirm or undo it before you drop its client's right"
+                )
                 raise errors.Unavailable(msg)
         finally:
             self.end_turns([client])

@@ -168,7 +168,7 @@ def test_40_inside_its_own_block_a_registration_cannot_end(
     with node.granting("c"):
         sent.clear()
         with pytest.raises(
-            Unavailable, match=r"a grant of b'c' has been open.*: confirm or undo it \(leave its block\)"
+            Unavailable, match=r"a grant of 'c' has been open.*: confirm or undo it \(leave its block\)"
         ):
             CALLS[name](node)
         assert sent == []
@@ -178,7 +178,7 @@ def test_40_inside_its_own_block_a_registration_cannot_end(
 
 def test_40_a_drop_inside_the_block_is_refused(node: Coordinator) -> None:
     """The right would go with the lock that is being inserted: refused at once, with what to do."""
-    with node.granting("c"), pytest.raises(Unavailable, match="a grant of b'c' is open"):
+    with node.granting("c"), pytest.raises(Unavailable, match="a grant of 'c' is open"):
         node.clients.drop("c")
     node.clients.drop("c")
     assert not holder(node)

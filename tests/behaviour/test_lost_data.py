@@ -153,6 +153,36 @@ def test_29_an_old_copy_that_nobody_remembers_more_than(world: World) -> None:
     assert n2.ended == []
 
 
+@pytest.mark.parametrize("seen", ["disconnecting", "under way", "roster open"])
+def test_29_the_data_remember_an_older_life_of_a_client(world: World, seen: str) -> None:
+    """It had left, came again and locked: it is expected up to that lock, whatever became of its release before."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    holder(n1, "c", ttl=5.0)
+    n1.callback = n2.callback = seen == "disconnecting"
+    n1.unregister("c")
+    if seen != "disconnecting":
+        world.pass_time(6)
+    old = backup(world)
+    for node in (n1, n2):
+        node.callback = True
+        for claim in node.held_back:
+            node.run(node.keeper.done(claim))
+    world.pass_time(30)
+    generation = holder(n1, "c")
+    old.put_back()
+    world.pass_time(2)
+    assert (n1.over, n2.over) == ("data_lost", "data_lost")
+    n1, n2 = restart(world, "n1", "n2")
+    later = (lambda: world.pass_time(15)) if seen == "roster open" else (lambda: None)
+    assert n1.start("c", meanwhile=later).expected == 1
+    world.pass_time(2 * LEASE_AND_MARGIN)
+    assert n2.register("c").must_reclaim
+    world.pass_time(2 * GRACE)
+    assert n1.view().state is GraceState.NORMAL
+    freed = [release.generation for node in world.nodes for release in node.releases if release.client_id == "c"]
+    assert max(freed) >= generation, "forfeited: its newer lock is freed too"
+
+
 # -- a scope without data, and new installations -----------------------------------------------------------------------
 
 

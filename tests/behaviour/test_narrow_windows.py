@@ -9,6 +9,7 @@ import pytest
 
 from coordinator import (
     BarrierPending,
+    ClientHeld,
     GraceState,
     OutcomeUnknown,
     RegistrationRefused,
@@ -211,6 +212,39 @@ def test_36_yields_are_taken_back_beside_two_hundred_whose_turn_is_taken(world: 
     assert state_of(world, last.decode()) == "live"
     for one in taken:
         n1.node.registry.end_turn(one)
+
+
+def test_36_a_yield_that_was_taken_back_leaves_the_generation_as_it_was(world: World) -> None:
+    """The server knows its client by that: it disconnects it by the generation that register answered."""
+    n1, n2 = world.node("n1"), world.node("n2")
+    old = n1.register("a", ttl=5.0)
+    n1.lock("a")
+    first_answer(n2, registering(n2, "a"))
+    world.pass_time(5)
+    assert n1.view_of("a").generation == old.generation
+    n1.unregister("a", old.generation)
+    assert n1.run(n1.node.cancel(b"a"))
+    assert n1.view_of("a").generation == old.generation
+    n1.unregister("a", old.generation)
+    world.pass_time(6)
+    assert n1.released() == [("a", "disconnect")]
+
+
+def test_39_a_client_whose_reclaiming_was_settled_may_go_on_elsewhere(world: World) -> None:
+    """It is not complete: its right is on the roster still, and it reclaims anew."""
+    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
+    n0.register("a")
+    n0.lock("a")
+    lose(world, n0)
+    n1.register("a")
+    grant = n1.run(n1.node.admit(b"a", keep_open=True))
+    grant.confirm()
+    with pytest.raises(ClientHeld):
+        n3.register("a")
+    grant.settle()
+    assert n3.register("a").must_reclaim
+    with pytest.raises(StaleGrant):
+        grant.confirm()
 
 
 # -- releases ---------------------------------------------------------------------------------------------------------

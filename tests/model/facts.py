@@ -85,7 +85,7 @@ class Pending:
 
 @dataclass
 class Roster:
-    """A restored roster: the generation of its start, who opened it last, and whether any client was asked for on it."""
+    """A restored roster: the generation of its start, who opened it last, whether it names any client."""
 
     generation: int
     owner: str = ""

@@ -147,9 +147,11 @@ class Registrations(Period):
                 continue
             status, holder = b"LIVE", int(client in self.holders[owner])
             if reg.state == "deferred" or (reg.state == "yielded" and here):
-                generation += 1
-                holder, status = self._live_on(client, reg, owner, generation, moves), b"CANCELLED"
-                reg.owner, reg.generation, reg.state, reg.due, reg.admitted = owner, generation, "live", 0, 0
+                if not here:
+                    generation += 1
+                    reg.generation = generation
+                holder, status = self._live_on(client, reg, owner, reg.generation, moves), b"CANCELLED"
+                reg.owner, reg.state, reg.due, reg.admitted = owner, "live", 0, 0
             elif reg.state != "live":
                 answers.append([b"NOT_DEFERRED"])
                 continue
