@@ -72,8 +72,8 @@ class Turns(Life):
             raise
         self.restore(closed.values())
         msg = (
-            f"a grant of {client_str(open_[0])!r} has been open for {SETTLE_SECONDS:.0f} s: confirm or undo it (leave its block) "
-            "before you disconnect, revoke or register its client"
+            f"a grant of {client_str(open_[0])!r} has been open for {SETTLE_SECONDS:.0f} s: confirm or undo it (leave "
+            "its block) before you disconnect, revoke or register its client"
         )
         raise errors.Unavailable(msg)
 
