@@ -3,7 +3,7 @@
 -- Uses     meta node:<owner> client:<id> wanted:<owner> due releases events
 -- ARGV[..] client    bytes  1 to 200 client ids
 -- Returns  a group per client: status, generation, owner of its registration.
---          LIVE: nobody asks for it any more, it stays. GONE: there was nothing to yield
+--          LIVE: nobody asks to have it any more, it stays. GONE: there was nothing to yield
 -- Status   DATA_LOST | FENCED | LATE | GONE | REVOKED | LIVE | YIELDED | OK
 -- Retry    safe: the repeat finds nothing wanted; what it yielded is taken back later (client_cancel)
 -- Durable  no

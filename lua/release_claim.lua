@@ -1,4 +1,4 @@
--- release_claim: releases that are due, a token each. The right to reclaim ends with the claim.
+-- release_claim: releases that are due, a token each. A right under a member ends with the claim.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> holders:<owner> members lost due releases
 -- ARGV[2]  limit     int    at most so many, 1 to 200

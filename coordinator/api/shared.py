@@ -95,7 +95,10 @@ class Shared:
         self._move = _callable("on_move", callback)
 
     def on_freed(self, callback: Callable[[Freed], object]) -> None:
-        """Set what is called when another node has freed a client's locks: for lock tables that are kept in memory."""
+        """Set what is called when another node has freed a client's locks: for lock tables that are kept in memory.
+
+        At most once: a node that hears no events while 1,000 of them pass is not told of those.
+        """
         self._freed = _callable("on_freed", callback)
 
     def on_ended(self, callback: Callable[[str], object]) -> None:
