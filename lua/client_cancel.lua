@@ -1,5 +1,5 @@
--- client_cancel: the clients' deferred disconnects end, or their yields, as if they reconnected here. A registration that
--- was here keeps its generation.
+-- client_cancel: the clients' deferred disconnects end, or their yields, as if they reconnected here. A registration
+-- that was here keeps its generation.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> clients:<owner> holders:<owner> members lost due releases events
 -- ARGV[2]  own       int    1: only what is registered here: a home takes back what it yielded and nobody took

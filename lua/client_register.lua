@@ -112,8 +112,8 @@ local function reboot(client, reg)
   rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'rebooted', at = scope.clock }
 end
 
--- A release without a record: its record has expired. A disconnect that nobody has claimed is cancelled, as ever, if the
--- client comes back for a right on a roster. Else what the release frees must not live on beside a new right.
+-- A release without a record: its record has expired. A disconnect that nobody has claimed is cancelled, as ever, if
+-- the client comes back for a right on a roster. Else what the release frees must not live on beside a new right.
 local function end_expired(client)
   --- @include rights
   --- @include release

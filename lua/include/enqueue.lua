@@ -1,5 +1,5 @@
--- enqueue: puts releases into the queue: up to 200 items { client, upto, reason, at }; of two of one client the later one
--- counts, which covers the earlier. Never takes the work from a claimant.
+-- enqueue: puts releases into the queue: up to 200 items { client, upto, reason, at }; of two of one client the
+-- later one counts, which covers the earlier. Never takes the work from a claimant.
 --- @include release
 local function enqueue(items)
   local clients, due, lines = {}, {}, {}

@@ -1,5 +1,5 @@
--- event: appends to the stream on which nodes block. An event only wakes and tightens: losing one costs a heartbeat. Only
--- `freed` is told by nothing else.
+-- event: appends to the stream on which nodes block. An event only wakes and tightens: losing one costs a heartbeat.
+-- Only `freed` is told by nothing else.
 --- @include scope
 --- @include view
 local EVENTS_KEPT = 1000

@@ -1,7 +1,7 @@
 -- now: the scope clock in ms. raw is the machine's TIME; the clock moves by clamp(raw - last raw, 0, 2000): it never
 -- goes back, and no step of the machine's clock, outage of Redis or pause of all nodes moves it by more than
--- STEP_MAX_MS. A script that calls it answers the clock, and stores it (keep_clock) before it writes a time, unless both
--- are what is stored already.
+-- STEP_MAX_MS. A script that calls it answers the clock, and stores it (keep_clock) before it writes a time, unless
+-- both are what is stored already.
 local STEP_MAX_MS = 2000
 
 local function now(scope)

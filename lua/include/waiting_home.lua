@@ -1,6 +1,6 @@
 -- waiting_home: until when (scope clock, ms) the locks of a client that was revoked must wait for its home: it may
--- still confirm one, until it says that it has closed the client (client_yield) or is a member no more. 0: not, or not any
--- more.
+-- still confirm one, until it says that it has closed the client (client_yield) or is a member no more. 0: not, or
+-- not any more.
 --- @include scope
 --- @include gone_at
 local function waiting_home(scope, reg)
