@@ -4,7 +4,7 @@
 -- client:<id> are in record.lua). docs/keyspace.md is made of these lines. Times are ms of the scope clock.
 -- KEY meta       hash    meta             schema, view (in every reply), scope clock, counters, when data were lost
 -- KEY grace      hash    grace            the period beyond the view: start, barriers, reason; summary of the last
--- KEY open       set     open             rosters not complete yet, owners to come, `unknown` after a loss: no early exit
+-- KEY open       set     open             rosters not complete yet, owners to come, `unknown` (a loss): no early exit
 -- KEY lost       set     lost             lost owners and restored rosters of this epoch
 -- KEY reclaimed  set     reclaimed        clients that completed in this epoch; replaced at the next start
 -- KEY forfeited  set     forfeited        clients whose right the last lift ended; replaced at the next start
