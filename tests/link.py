@@ -37,6 +37,10 @@ class Link:
         self._thread.join(BOUND)
         self._loop.close()
 
+    def lead_to(self, path: str) -> None:
+        """Lead new connections to another Unix socket."""
+        self._path = path
+
     def cut(self) -> None:
         """Close every connection that there is, as a server does with idle ones."""
 
