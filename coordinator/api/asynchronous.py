@@ -91,6 +91,8 @@ class AsyncCoordinator(Shared):
     The same names as Coordinator, with `await`. Callbacks are plain functions or `async def`.
     """
 
+    _awaits = True
+
     def __init__(  # noqa: PLR0913  (the pinned signature)
         self,
         redis: redis.asyncio.Redis,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import logging
 import queue
 import threading
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from coordinator import errors
 from coordinator.api.driving import drive
 from coordinator.api.operations import Clients, Grace, Grants
-from coordinator.api.shared import CLOSE_WAIT_SECONDS, Shared, only
+from coordinator.api.shared import ASYNCHRONOUS, CLOSE_WAIT_SECONDS, Shared, only
 from coordinator.node import Sleep
 from coordinator.values import CLOSED, client_bytes
 from coordinator.wire.blocking import Channel, Events
@@ -67,6 +68,8 @@ class Granting:
 
 class Coordinator(Shared):
     """One node's share in the lock recovery of a scope. Thread-safe; a context manager: join ... leave."""
+
+    _awaits = False
 
     def __init__(  # noqa: PLR0913  (the pinned signature)
         self,
@@ -272,7 +275,7 @@ class Coordinator(Shared):
 
     def _callback(self, function: Callable[[Any], object] | None, value: object) -> None:
         if function is not None:
-            self._callbacks.put(lambda: self._is_stopped or function(value))
+            self._callbacks.put(lambda: self._is_stopped or self._call(functools.partial(function, value)))
 
     def _call_back(self) -> None:
         while (function := self._callbacks.get()) is not None:
@@ -296,7 +299,7 @@ class Coordinator(Shared):
             return  # it comes due again
         self._own.client = claim.client
         try:
-            self._release(claim.release)
+            self._call(functools.partial(self._release, claim.release))
         except BaseException:  # whatever ends it, it has not freed everything
             log.exception("release of %r failed and is tried again", claim.release.client_id)
             finish = self._keeper.failed
@@ -311,8 +314,14 @@ class Coordinator(Shared):
 
     @staticmethod
     def _call(function: Callable[[], T]) -> T:
-        """Call what a user gave to be called; on this face it must be a plain function."""
-        return function()
+        """Call what a user gave to be called; raise InvalidArgument if it has only begun something."""
+        result = function()
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            msg = f"{function!r:.200}: {ASYNCHRONOUS}"
+            raise errors.InvalidArgument(msg)
+        return result
 
     # -- drivers ------------------------------------------------------------------------------------------------------
 

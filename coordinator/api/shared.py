@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import weakref
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _REGISTER_DEFAULTS = {"remote_addr": "", "ttl": 0.0, "verifier": None, "principal": None}
 CLOSE_WAIT_SECONDS = 5.0
+ASYNCHRONOUS = "nobody would await what it begins: give Coordinator plain functions, or use AsyncCoordinator"
 
 
 class Shared:
     """One node's share in the lock recovery of a scope."""
+
+    _awaits: bool
+    """Whether callbacks may be coroutine functions."""
 
     def __init__(
         self,
@@ -81,35 +86,45 @@ class Shared:
 
     def on_release(self, callback: Callable[[Release], object]) -> None:
         """Set what frees a client's locks: at least once, by one node at a time; raising means again later."""
-        self._release = _callable("on_release", callback)
+        self._release = self._checked("on_release", callback)
         self._node.claims_releases = True
         self._node.must_renew = True
         self._wake()
 
     def on_grace_end(self, callback: Callable[[GracePeriod], object]) -> None:
         """Set what is called once per epoch when its period has ended."""
-        self._grace_end = _callable("on_grace_end", callback)
+        self._grace_end = self._checked("on_grace_end", callback)
 
     def on_move(self, callback: Callable[[Move], object]) -> None:
         """Set what is called when a client of this node was taken by another one, with its locks."""
-        self._move = _callable("on_move", callback)
+        self._move = self._checked("on_move", callback)
 
     def on_freed(self, callback: Callable[[Freed], object]) -> None:
         """Set what is called when another node has freed a client's locks: for lock tables that are kept in memory.
 
         At most once: a node that hears no events while 1,000 of them pass is not told of those.
         """
-        self._freed = _callable("on_freed", callback)
+        self._freed = self._checked("on_freed", callback)
 
     def on_ended(self, callback: Callable[[str], object]) -> None:
         """Set what is called once when this incarnation is over: superseded, evicted or data_lost.
 
         What it granted is being reclaimed or freed elsewhere: drop all locks in memory, and start a new coordinator.
         """
-        self._ended = _callable("on_ended", callback)
+        self._ended = self._checked("on_ended", callback)
         why = self._node.lease.why_not
         if self._node.lease.is_over and why is not Reason.CLOSED:
             self._tell_the_end(why.value)  # over before anybody listened
+
+    def _checked(self, name: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return a callback; refuse one that could not be called, or that would only begin."""
+        if not callable(callback):
+            msg = f"{name}({callback!r:.60}): a callback must be callable"
+            raise errors.InvalidArgument(msg)
+        if not self._awaits and any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
+            msg = f"{name}({callback!r:.60}): {ASYNCHRONOUS}"
+            raise errors.InvalidArgument(msg)
+        return callback
 
     def _tell_the_end(self, reason: str) -> None:
         """Have on_ended called, if somebody listens: once, although the life may end while it is being set."""
@@ -187,13 +202,6 @@ def only(results: list[Any]) -> Any:
     if isinstance(result, errors.CoordinatorError):
         raise result
     return result
-
-
-def _callable(name: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    if not callable(callback):
-        msg = f"{name}({callback!r:.60}): a callback must be callable"
-        raise errors.InvalidArgument(msg)
-    return callback
 
 
 def each(what: str, given: Iterable[T]) -> list[T]:

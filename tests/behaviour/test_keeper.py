@@ -48,6 +48,31 @@ def test_20_a_due_release_reaches_the_callback(make: Callable[..., Coordinator])
     assert seen.state == "leaving"
 
 
+@pytest.mark.parametrize("face", ["sync"], indirect=True)
+def test_24_a_callback_that_only_begins_something_has_freed_nothing(
+    make: Callable[..., Coordinator], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plain function that returns a coroutine: the release stays, the log says why; a plain callback is given it."""
+    freed: queue.Queue[str] = queue.Queue()
+    began: queue.Queue[str] = queue.Queue()
+
+    async def free(release: Release) -> None:
+        freed.put(release.client_id)
+
+    def begin(release: Release) -> Any:
+        began.put(release.client_id)
+        return free(release)
+
+    node = make("n1")
+    node.on_release(begin)
+    node.clients.register("a", adapter="nfs")
+    node.clients.unregister("a")
+    assert [began.get(timeout=BOUND) for _ in range(2)] == ["a", "a"], "called again, as it has failed"
+    assert "AsyncCoordinator" in caplog.text
+    node.on_release(lambda release: freed.put(release.client_id))
+    assert freed.get(timeout=BOUND) == "a"
+
+
 def test_02_grace_ends_by_its_deadline_on_every_node(make: Callable[..., Coordinator]) -> None:
     """Nobody calls anything: both nodes' timers end it, both are told once, both grant again."""
     ended: queue.Queue[str] = queue.Queue()

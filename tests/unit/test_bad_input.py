@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -141,6 +142,28 @@ CALLS: list[tuple[str, Callable[[Any], Any], str]] = [
         for given in (None, "free_locks")
     ),
 ]
+
+
+class Freeing:
+    """An object that is called, and only begins what it does."""
+
+    async def __call__(self, _: object) -> None:
+        """Free."""
+
+
+async def _freeing(_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("callback", [_freeing, Freeing(), functools.partial(_freeing)], ids=["def", "call", "part"])
+@pytest.mark.parametrize("name", ["on_release", "on_grace_end", "on_move", "on_freed", "on_ended"])
+def test_a_coroutine_function_is_no_callback_of_coordinator(name: str, callback: Callable[[object], Any]) -> None:
+    """Nobody would await it: a release would be acknowledged while the locks stay. AsyncCoordinator takes it."""
+    node = Coordinator.connect("redis://127.0.0.1:1/0", node="n1")
+    with pytest.raises(InvalidArgument, match=f"{name}.*AsyncCoordinator"):
+        getattr(node, name)(callback)
+    assert not node._node.claims_releases
+    getattr(AsyncCoordinator.connect("redis://127.0.0.1:1/0", node="n1"), name)(callback)
 
 
 @each_face
