@@ -155,6 +155,27 @@ class GraceView:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeView:
+    """What this node goes by at this moment, from its memory."""
+
+    owner: str
+    """The owner token of this incarnation; empty before it has joined."""
+    state: GraceState
+    epoch: int
+    revision: int
+    """The newest revision that a reply has told."""
+    in_force: bool
+    """Reclaims are admitted, as far as this node knows."""
+    closing: bool
+    remaining_seconds: float
+    """Seconds to the period's deadline; before it is in force, to its cap; 0 when normal."""
+    valid_for_seconds: float
+    """Seconds until new locks are refused unless the lease is renewed; 0: it has lapsed, or this life is over."""
+    reason: Reason | None
+    """Why no lock is granted at all: joining, lease_lapsed, superseded, evicted, data_lost, closed; None: it may be."""
+
+
+@dataclass(frozen=True, slots=True)
 class GracePeriod:
     """Summary of a period that ended."""
 

@@ -15,7 +15,7 @@ from coordinator.metrics.families import LockMetrics
 from coordinator.node import Node
 from coordinator.node.keeper import Keeper
 from coordinator.settings import Settings
-from coordinator.values import Reason, client_bytes
+from coordinator.values import NodeView, Reason, client_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,23 @@ class Shared:
     def owner(self) -> str:
         """The owner token of this incarnation, `node:incarnation`."""
         return self._node.lease.owner
+
+    @property
+    def view(self) -> NodeView:
+        """What this node goes by at this moment: no round trip, no lock. `grace.view()` asks Redis."""
+        now, lease = self._node.now(), self._node.lease
+        view = lease.view
+        return NodeView(
+            owner=lease.owner,
+            state=view.state,
+            epoch=view.epoch,
+            revision=view.revision,
+            in_force=view.in_force,
+            closing=view.closing,
+            remaining_seconds=lease.grace_remaining(now),
+            valid_for_seconds=lease.remaining(now),
+            reason=None if lease.is_valid(now) else lease.why_not,
+        )
 
     def on_release(self, callback: Callable[[Release], object]) -> None:
         """Set what frees a client's locks: at least once, by one node at a time; raising means again later."""
