@@ -26,7 +26,7 @@ FACES = [
 ]  # fmt: skip
 ENTER, LEAVE = "__enter__", "__exit__"
 LOCAL = {
-    "__init__", "check", "on_release", "on_grace_end", "on_move", "on_freed", "on_ended", "owner", "connect",
+    "__init__", "check", "on_release", "on_grace_end", "on_move", "on_freed", "on_ended", "connect",
     "granting",
 }  # fmt: skip
 """What does no I/O: plain in both faces. The context that `granting` gives asks when it is entered."""
@@ -90,6 +90,7 @@ FIELDS = {
     "GraceStarted": "epoch expected live forfeited bad",
     "GraceView": "state epoch revision in_force closing remaining_seconds expected_clients reclaimed_clients "
     "waiting_for started_at reason",
+    "NodeView": "owner state epoch revision in_force closing remaining_seconds valid_for_seconds reason",
     "GracePeriod": "epoch reason started_at duration_seconds expected reclaimed forfeited",
     "ClientRegistration": "client_id adapter ttl registered_at last_seen remote_addr lock_count holder owner "
     "generation state must_reclaim",
@@ -153,7 +154,8 @@ def test_what_does_io_is_awaited_and_nothing_else(plain: type, awaited: type) ->
             assert plainly(inspect.signature(made).return_annotation) != inspect.signature(made).return_annotation
             assert not inspect.iscoroutinefunction(made), f"{name} is iterated over, not awaited"
         else:
-            assert inspect.iscoroutinefunction(made) is (name not in LOCAL), name
+            is_local = name in LOCAL or isinstance(member, property)
+            assert inspect.iscoroutinefunction(made) is not is_local, name
     for name, member in public(plain).items():
         assert not inspect.iscoroutinefunction(function(member)), name
         assert not inspect.isasyncgenfunction(inspect.unwrap(function(member))), name
