@@ -15,7 +15,7 @@ from coordinator.metrics.families import LockMetrics
 from coordinator.node import Node
 from coordinator.node.keeper import Keeper
 from coordinator.settings import Settings
-from coordinator.values import NodeView, Reason, client_bytes
+from coordinator.values import GraceState, NodeView, Reason, client_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +70,13 @@ class Shared:
         self._move: Callable[[Move], Any] | None = None
         self._freed: Callable[[Freed], Any] | None = None
         self._ended: Callable[[str], Any] | None = None
+        self._grace_start: Callable[[NodeView], Any] | None = None
+        self._start_told = 0
         self._end_is_told = False
-        self._telling_the_end = threading.Lock()
+        self._telling = threading.Lock()
         self._node.wake = self._wake
         self._node.on_claims = self._begin_releases
+        self._node.on_active = self._tell_the_start
         self._node.on_period = lambda period: self._callback(self._grace_end, period)
         self._node.on_move = lambda move: self._callback(self._move, move)
         self._node.on_freed = lambda freed: self._callback(self._freed, freed)
@@ -107,6 +110,22 @@ class Shared:
         self._node.claims_releases = True
         self._node.must_renew = True
         self._wake()
+
+    def on_grace_start(self, callback: Callable[[NodeView], object]) -> None:
+        """Set what is called once per epoch when this node has stopped granting new locks for its period.
+
+        At once if one is active. A period that was over before this node heard of it is told by on_grace_end only.
+        """
+        self._grace_start = self._checked("on_grace_start", callback)
+        self._tell_the_start()
+
+    def _tell_the_start(self) -> None:
+        """Have on_grace_start called, if somebody listens."""
+        with self._telling:
+            view = self.view
+            if self._grace_start is not None and view.state is GraceState.ACTIVE and view.epoch > self._start_told:
+                self._start_told = view.epoch
+                self._callback(self._grace_start, view)
 
     def on_grace_end(self, callback: Callable[[GracePeriod], object]) -> None:
         """Set what is called once per epoch when its period has ended."""
@@ -145,7 +164,7 @@ class Shared:
 
     def _tell_the_end(self, reason: str) -> None:
         """Have on_ended called, if somebody listens: once, although the life may end while it is being set."""
-        with self._telling_the_end:
+        with self._telling:
             if self._ended is not None and not self._end_is_told:
                 self._end_is_told = True
                 self._callback(self._ended, reason)

@@ -82,6 +82,8 @@ class Life:
         self.wake: Callable[[], None] = lambda: None
         self.on_claims: Callable[[list[releases.Claim], float], None] = lambda *_: None
         """Takes claims and the node time before they were asked for."""
+        self.on_active: Callable[[], None] = lambda: None
+        """Called whenever the view has changed to one of an active period."""
         self.on_period: Callable[[GracePeriod], None] = lambda _: None
         self.on_move: Callable[[Move], None] = lambda _: None
         self.on_freed: Callable[[Freed], None] = lambda _: None
@@ -168,6 +170,8 @@ class Life:
 
     def _changed(self) -> None:
         self._announce()
+        if self.lease.view.state is GraceState.ACTIVE:
+            self.on_active()
         if self.lease.acked > self.told:
             self.must_renew = True
             self.wake()

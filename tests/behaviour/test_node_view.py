@@ -1,12 +1,13 @@
-"""`node.view`: what a node goes by, from its memory."""
+"""`node.view`, what a node goes by, from its memory; and `on_grace_start`, which is given it."""
 
 from __future__ import annotations
 
+import queue
 from typing import TYPE_CHECKING
 
 import pytest
 
-from coordinator import AsyncCoordinator, Coordinator, GraceState, Reason
+from coordinator import AsyncCoordinator, Coordinator, GraceState, Operation, Reason
 from tests.nodes import BOUND
 
 if TYPE_CHECKING:
@@ -46,3 +47,29 @@ def test_a_lease_that_lapsed_is_the_reason(make: Callable[..., Coordinator], mon
     now = node._node.now
     monkeypatch.setattr(node._node, "now", lambda: now() + 3600)
     assert (node.view.reason, node.view.valid_for_seconds) == (Reason.LEASE_LAPSED, 0.0)
+
+
+def test_the_start_of_a_period_is_told_once_by_each_node(make: Callable[..., Coordinator]) -> None:
+    """When it has stopped granting; who begins to listen later, or joins later, is told too; then the end."""
+    told: queue.Queue[tuple[str, int, bool]] = queue.Queue()
+    first, second = make("n1"), make("n2")
+
+    def listening(name: str, node: Coordinator) -> None:
+        node.on_grace_start(lambda view: told.put((name, view.epoch, node.grace.check(Operation.NEW).allowed)))
+        node.on_grace_end(lambda period: told.put((name, -period.epoch, node.grace.check(Operation.NEW).allowed)))
+
+    listening("n1", first)
+    first.grace.start(["gone"])
+    assert told.get(timeout=BOUND) == ("n1", 1, False)
+    assert second.grace.wait_in_force(BOUND)
+    listening("n2", second)
+    listening("n1", first)
+    assert told.get(timeout=BOUND) == ("n2", 1, False)
+    third = make("n3")
+    listening("n3", third)
+    assert told.get(timeout=BOUND) == ("n3", 1, False)
+    first.grace.end("test")
+    assert {told.get(timeout=BOUND) for _ in range(3)} == {(name, -1, True) for name in ("n1", "n2", "n3")}
+    second.grace.start(["another"])
+    assert {told.get(timeout=BOUND) for _ in range(3)} == {(name, 2, False) for name in ("n1", "n2", "n3")}
+    assert told.empty()

@@ -26,7 +26,7 @@ FACES = [
 ]  # fmt: skip
 ENTER, LEAVE = "__enter__", "__exit__"
 LOCAL = {
-    "__init__", "check", "on_release", "on_grace_end", "on_move", "on_freed", "on_ended", "connect",
+    "__init__", "check", "on_release", "on_grace_start", "on_grace_end", "on_move", "on_freed", "on_ended", "connect",
     "granting",
 }  # fmt: skip
 """What does no I/O: plain in both faces. The context that `granting` gives asks when it is entered."""
@@ -43,6 +43,7 @@ PINNED = {
         granting(client)
         reclaiming(client)
         on_release(callback)
+        on_grace_start(callback)
         on_grace_end(callback)
         on_move(callback)
         on_freed(callback)

@@ -138,7 +138,7 @@ CALLS: list[tuple[str, Callable[[Any], Any], str]] = [
     ),
     *(
         (f"{name}({given!r})", lambda node, name=name, given=given: getattr(node, name)(given), name)
-        for name in ("on_release", "on_grace_end", "on_move", "on_freed", "on_ended")
+        for name in ("on_release", "on_grace_start", "on_grace_end", "on_move", "on_freed", "on_ended")
         for given in (None, "free_locks")
     ),
 ]
@@ -156,7 +156,7 @@ async def _freeing(_: object) -> None:
 
 
 @pytest.mark.parametrize("callback", [_freeing, Freeing(), functools.partial(_freeing)], ids=["def", "call", "part"])
-@pytest.mark.parametrize("name", ["on_release", "on_grace_end", "on_move", "on_freed", "on_ended"])
+@pytest.mark.parametrize("name", ["on_release", "on_grace_start", "on_grace_end", "on_move", "on_freed", "on_ended"])
 def test_a_coroutine_function_is_no_callback_of_coordinator(name: str, callback: Callable[[object], Any]) -> None:
     """Nobody would await it: a release would be acknowledged while the locks stay. AsyncCoordinator takes it."""
     node = Coordinator.connect("redis://127.0.0.1:1/0", node="n1")
