@@ -50,13 +50,13 @@ def test_a_lease_that_lapsed_is_the_reason(make: Callable[..., Coordinator], mon
 
 
 def test_the_start_of_a_period_is_told_once_by_each_node(make: Callable[..., Coordinator]) -> None:
-    """When it has stopped granting; who begins to listen later, or joins later, is told too; then the end."""
+    """When it has stopped granting; who begins to listen later, or joins later, is told too; then the end of it."""
     told: queue.Queue[tuple[str, int, bool]] = queue.Queue()
     first, second = make("n1"), make("n2")
 
     def listening(name: str, node: Coordinator) -> None:
-        node.on_grace_start(lambda view: told.put((name, view.epoch, node.grace.check(Operation.NEW).allowed)))
-        node.on_grace_end(lambda period: told.put((name, -period.epoch, node.grace.check(Operation.NEW).allowed)))
+        node.on_grace_start(lambda view: told.put((name, view.epoch, node._node.check(Operation.NEW).allowed)))
+        node.on_grace_end(lambda period: told.put((name, -period.epoch, node._node.check(Operation.NEW).allowed)))
 
     listening("n1", first)
     first.grace.start(["gone"])
