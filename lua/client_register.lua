@@ -120,6 +120,7 @@ local function end_expired(client)
   --- @include unqueue
   local entry, roster = releases_of({ client })[1], roster_of[client]
   if roster and entry.reason == 'disconnect' and not entry.claimed then return unqueue({ client }) end
+  if roster and tonumber(redis.call('HGET', prefix .. 'holders:' .. roster, client)) > entry.upto then return end
   local owner = roster or rights_under({ client }, redis.call('ZRANGE', prefix .. 'members', 0, -1))[client]
   if owner then redis.call('HDEL', prefix .. 'holders:' .. owner, client) end
   roster_of[client] = nil
@@ -131,6 +132,9 @@ local function take_over(client, reg, verifier)
     reboot(client, reg) -- what it held before its reboot is nobody's any more
   elseif reg.state == 'revoked' then -- closed by its home, which asks, or gone
     rebooted[#rebooted + 1] = { client = client, upto = reg.generation, reason = 'revoked', at = scope.clock }
+  end
+  if reg.admitted and roster_of[client] then -- it may have reclaimed some under its old registration
+    redis.call('HSET', prefix .. 'holders:' .. roster_of[client], client, reg.generation)
   end
   local holder = live_on(scope, client, reg, generation, is_member(reg.owner), moves)
   redis.call('DEL', prefix .. 'client:' .. client)

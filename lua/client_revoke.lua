@@ -2,7 +2,7 @@
 -- one more: at once, or when its home has closed it (client_yield) or is a member no more.
 -- KEYS[1]  meta      hash   meta
 -- Uses     meta node:<owner> client:<id> holders:<owner> wanted:<owner> members lost due releases grace open
---          reclaimed orphans ended events
+--          reclaimed forfeited orphans ended events
 -- ARGV[2]  first     int    serial of the first attempt of this very call, if that got no answer; else 0
 -- ARGV[3]  client    bytes  client id
 -- Returns  owner of its registration (empty: none), its generation
@@ -13,6 +13,7 @@
 --- @include begin
 --- @include now
 --- @include commit
+--- @include generations
 --- @include reply
 --- @include registration
 --- @include record
@@ -56,6 +57,11 @@ if reg then
     reg.state, wanted[owner] = 'revoked', { client, 'revoke' }
   end
   redis.call('HSET', prefix .. 'client:' .. client, STATE, reg.state)
+end
+if scope.active and redis.call('SISMEMBER', prefix .. 'open', 'unknown') == 1 then
+  -- After lost data its locks may be of a newer life than Redis remembers: all of them end, and no store brings it back.
+  upto = generations(scope, 1) + 1
+  redis.call('SADD', prefix .. 'forfeited', client)
 end
 enqueue({ { client = client, upto = upto, reason = 'revoked',
   at = math.max(scope.clock, waiting_home(scope, reg)) } })

@@ -62,13 +62,14 @@ keep_clock(scope)
 
 local clients, words, added = {}, {}, {}
 for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
-local superseded, others, waits = {}, {}, false
+local superseded, others, waits, serves = {}, {}, false, { [scope.owner] = true }
 for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
   if owner ~= scope.owner and string.match(owner, '^(.*):%d+$') == node then
     superseded[#superseded + 1] = owner
     waits = waits or redis.call('HLEN', prefix .. 'holders:' .. owner) > 0
   else
     others[#others + 1] = owner
+    serves[owner] = true
   end
 end
 if #clients > 0 then
@@ -84,10 +85,11 @@ if #clients > 0 then
   local releases = releases_of(clients)
   -- After lost data Redis may remember an older life of a client than its locks are of: what the store has counts.
   local is_told_anew = redis.call('SISMEMBER', prefix .. 'open', 'unknown') == 1
+  local revoked = is_told_anew and redis.call('SMISMEMBER', prefix .. 'forfeited', unpack(clients)) or {}
   for i, client in ipairs(clients) do
     local reg = registration(client)
     local upto = start
-    if reg and redis.call('ZSCORE', prefix .. 'members', reg.owner) then
+    if reg and serves[reg.owner] then
       upto = math.min(start, reg.generation - 1) -- what it has locked under its present registration is no leftover
     end
     if expected[client] or own[client] then
@@ -97,7 +99,7 @@ if #clients > 0 then
       end
     elseif live[client] or reclaimed[i] == 1 then
       words[i] = 'LIVE'
-    elseif not is_told_anew
+    elseif revoked[i] == 1 or not is_told_anew
         and (ended[i] == 1 or releases[i] or undrained[client] or reg and is_orphan[reg.owner]) then
       words[i] = 'FORFEITED'
     else

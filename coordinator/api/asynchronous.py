@@ -268,18 +268,14 @@ class AsyncCoordinator(Shared):
         was confirmed stands, but its client has no right to reclaim it once more (RFC 8881, 8.4.3): count it
         (`increment_lock_count`), which gives it one, or take it out. Two round trips.
         """
-        raw = client_bytes(client)
-        grant = await self._run(self._node.admit(raw, keep_open=True))
+        grant = await self._run(self._node.admit(client_bytes(client), keep_open=True))
         try:
             yield grant
             grant.confirm()
         except BaseException:
             grant.undo()
             raise
-        try:
-            only(await self._run(self._node.complete([raw])))
-        finally:
-            grant.settle()
+        only(await self._run(self._node.end_reclaim(grant)))
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 

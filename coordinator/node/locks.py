@@ -78,6 +78,11 @@ class Grant:
         if self.operation is not _NEW:
             self._entry.admitted = 0
 
+    def end_inserts(self) -> bytes:
+        """Be open no more, but keep an admission until `settle`; return the client."""
+        self._settle(uncount=False)
+        return self._entry.client
+
     def _settle(self, *, uncount: bool) -> None:
         if self._is_open:
             self._is_open = False
@@ -177,6 +182,18 @@ class Locks(Clients):
             raise errors.StaleGrant(msg)
         return Grant(self, entry, owner, epoch, Operation.RECLAIM, is_open=keep_open)
 
+    def end_reclaim(self, grant: Grant) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
+        """Complete the client of a grant to reclaim, whose inserts are over and confirmed.
+
+        The grant is open no more, else a call that has the client's turn would wait for it, and this one for the turn.
+        The admission keeps the client here until it is complete.
+        """
+        client = grant.end_inserts()
+        try:
+            return (yield from self.complete([client]))
+        finally:
+            grant.settle()
+
     def complete(
         self, ids: Sequence[bytes], locks: int | None = None
     ) -> Flow[list[ReclaimOutcome | errors.CoordinatorError]]:
@@ -257,11 +274,13 @@ class Locks(Clients):
 
     def uncount_lock(self, client: bytes) -> Flow[int | None]:
         """One lock less, never below none; the last one drops the right. An unknown count stays unknown."""
-        try:
-            entry = yield from self.entry(client)
-        except errors.RegistrationRefused:
-            return 0
-        self.registry.uncount(entry)
+        while True:
+            try:
+                entry = yield from self.entry(client)
+            except errors.RegistrationRefused:
+                return 0
+            if self.registry.uncount(entry):
+                break
         if entry.is_left_over:
             yield from self._drop(client)
         return entry.lock_count

@@ -186,10 +186,13 @@ class Registry:
                 entry.lock_count += 1
             return True
 
-    def uncount(self, entry: Entry) -> None:
-        """Count one lock less, never below none; an unknown count stays unknown."""
+    def uncount(self, entry: Entry) -> bool:
+        """Count one lock less, never below none; an unknown count stays unknown. False: it is not open any more."""
         with self._mutex:
+            if self._entries.get(entry.client) is not entry:
+                return False
             self._uncount(entry)
+            return True
 
     def _uncount(self, entry: Entry) -> None:
         if entry.lock_count:

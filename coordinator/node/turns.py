@@ -104,7 +104,8 @@ class Turns(Life):
             entry = self.registry.get(client)
             if entry is not None:
                 return entry
-            if client not in self.registry.yielding and not self.registry.has_turn(client):
+            has_turn = self.registry.has_turn(client) and self.registry.is_settled(client)
+            if client not in self.registry.yielding and not has_turn:
                 break
             yield Sleep(POLL_SECONDS)
         self.refuse_if_over()

@@ -11,7 +11,7 @@ from coordinator.settings import milliseconds
 if TYPE_CHECKING:
     from coordinator.settings import Settings
 
-SCHEMA = "2"
+SCHEMA = "3"
 """What the keys hold and mean. Data of another schema are refused by name."""
 
 

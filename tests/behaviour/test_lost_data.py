@@ -236,7 +236,7 @@ def test_29_initialize_is_no_way_out_of_a_loss(world: World, product: redis.Redi
 
 def test_33_data_of_schema_1_are_refused_by_name(world: World, product: redis.Redis) -> None:
     """An installation of the version before: neither joined, nor initialized, nor touched."""
-    assert nodes.SCHEMA == "2"
+    assert nodes.SCHEMA == "3"
     meta = {"schema": "1", "dataset": "d", "clock": 1, "raw": 1, "revision": 7, "epoch": 3, "incarnation": 5}
     world.redis.hset(world.key("meta"), mapping=meta)  # type: ignore[arg-type]
     before = world.dump()

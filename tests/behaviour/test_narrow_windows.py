@@ -10,16 +10,20 @@ import pytest
 from coordinator import (
     BarrierPending,
     ClientHeld,
+    CoordinatorError,
     GraceState,
     OutcomeUnknown,
     RegistrationRefused,
     StaleGrant,
     Unavailable,
 )
+from coordinator.node import Sleep
 from tests.orders import LAPSE, first_answer, lose, make_deaf, registering, run_flow, state_of
 from tests.world import GRACE, Player, World, all_released
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordinator.node import Flow
     from coordinator.protocol import Call
     from coordinator.values import GraceStarted
@@ -525,3 +529,176 @@ def test_27_odd_ids_in_full_batches_and_twice_in_one(world: World) -> None:
     n3.run(n3.node.unregister([(client, 0) for client in ids + ids[:10]]))
     world.pass_time(10)
     assert world.dump("client", "due", "releases", "adapter", "holders", "clients", "wanted") == {}
+
+
+# -- two calls that wait for each other -------------------------------------------------------------------------------
+
+
+def _together(player: Player, **flows: Flow[Any]) -> dict[str, Any]:
+    """Run flows in turns, a step each, within as many rounds as need no grant to time out; return how each ended."""
+    ends: dict[str, Any] = {}
+    for _ in range(100):
+        for name, flow in flows.items():
+            if name in ends:
+                continue
+            try:
+                request: Any = flow.send(None)
+                while not isinstance(request, Sleep):
+                    request = flow.send(player.send(request))
+            except StopIteration as end:
+                ends[name] = end.value
+            except CoordinatorError as error:
+                ends[name] = error
+    assert ends.keys() == flows.keys(), "they wait for each other"
+    return ends
+
+
+def test_40_the_end_of_a_reclaim_waits_for_nobody_who_waits_for_its_grant(world: World) -> None:
+    """A batch of disconnects has its client's turn, and waits for another one's; both are done."""
+    n0, n1 = world.node("n0"), world.node("n1")
+    for client in ("a", "b"):
+        n0.register(client)
+        n0.lock(client)
+    lose(world, n0)
+    world.pass_time(2)
+    for client in ("a", "z"):
+        n1.register(client)
+    grant = n1.run(n1.node.admit(b"a", keep_open=True))
+    assert n1.node.registry.begin_turn(b"z")
+    leaving = n1.node.unregister([(b"a", 0), (b"z", 0)])
+    leaving.send(None)
+    grant.confirm()
+    completing = n1.node.end_reclaim(grant)
+    completing.send(None)
+    n1.node.registry.end_turn(b"z")
+    assert not isinstance(_together(n1, leave=leaving, complete=completing)["leave"], Exception)
+
+
+@pytest.mark.parametrize("what", ["unregister", "revoke", "register"])
+def test_40_a_count_in_a_block_waits_for_nobody_who_waits_for_the_block(world: World, what: str) -> None:
+    """Its client disconnects, is revoked or registers anew: the count is refused, or 0, at once; the block can end."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    grant = n1.begin_lock("a")
+    flows: dict[str, Callable[[], Flow[Any]]] = {
+        "unregister": lambda: n1.node.unregister([(b"a", 0)]),
+        "revoke": lambda: n1.node.revoke(b"a"),
+        "register": lambda: registering(n1, "a"),
+    }
+    ending = flows[what]()
+    ending.send(None)
+    with pytest.raises(RegistrationRefused):
+        n1.run(n1.node.count_lock(b"a"))
+    assert n1.run(n1.node.uncount_lock(b"a")) == 0
+    grant.undo()
+    assert not isinstance(_together(n1, end=ending)["end"], Exception)
+
+
+def test_40_an_unlock_beside_a_register_of_another_thread_is_counted(world: World) -> None:
+    """Between two lines of the unlock its client is registered anew, with the count as it was."""
+    n1 = world.node("n1")
+    n1.register("a")
+    n1.lock("a")
+    uncount = n1.node.registry.uncount
+
+    def slow(entry: Any) -> bool:
+        n1.node.registry.uncount = uncount  # type: ignore[method-assign]
+        n1.register("a")
+        return uncount(entry)
+
+    n1.node.registry.uncount = slow  # type: ignore[method-assign]
+    n1.unlock("a")
+    world.settle()
+    assert world.rights() == {}
+
+
+# -- what a release must cover ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["settled", "its node dies"])
+def test_11_what_was_reclaimed_and_not_completed_falls_with_the_right(world: World, how: str) -> None:
+    """Its client goes on elsewhere and does not reclaim there: the forfeit frees what it had reclaimed, too."""
+    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
+    n0.register("a")
+    n0.lock("a")
+    lose(world, n0)
+    world.pass_time(2)
+    label = n1.register("a").generation
+    grant = n1.run(n1.node.admit(b"a", keep_open=True))
+    grant.confirm()
+    grant.settle()
+    if how != "settled":
+        lose(world, n1)
+    assert n3.register("a").must_reclaim
+    world.pass_time(3 * GRACE)
+    assert n3.view().state is GraceState.NORMAL
+    assert max(_freed(world, "a")) >= label
+
+
+def test_44_a_superseded_incarnation_serves_nobody(world: World) -> None:
+    """A lock with the label of a registration there is a leftover, when its next incarnation brings it."""
+    n0, n1, n2 = world.node("n0"), world.node("n1"), world.node("n2")
+    n0.register("c")
+    n0.lock("c")
+    lose(world, n0)
+    n1.register("c")
+    grant = n1.admit("c")
+    grant.confirm()
+    world.pass_time(GRACE + 5)
+    assert n2.view().state is GraceState.NORMAL
+    n1.crash()
+    world.node("n1").start("c")
+    world.pass_time(LAPSE + 3)
+    n2.register("c")
+    world.pass_time(4 * GRACE)
+    assert n2.view().state is GraceState.NORMAL
+    assert max(_freed(world, "c")) >= grant.generation
+
+
+def _lose_data(world: World, *players: Player) -> None:
+    """Let the data lack a change of the first one; all lives end."""
+    world.redis.hincrby(world.key("node", players[0].owner), "writes", -1)
+    world.pass_time(3)
+    for player in players:
+        assert player.over == "data_lost"
+        player.alive = False
+
+
+@pytest.mark.parametrize("freed", [True, False])
+def test_29_who_is_revoked_after_lost_data_is_not_brought_back(world: World, *, freed: bool) -> None:
+    """While a store is being read; its release covers whatever it has, as the data may remember too little."""
+    nodes = world.node("n1"), world.node("n2")
+    nodes[0].register("a")
+    nodes[0].lock("a")
+    _lose_data(world, *nodes)
+    n1, n2 = world.node("n1"), world.node("n2")
+    n1.callback = n2.callback = freed
+
+    def revoke() -> None:
+        n2.run(n2.node.revoke(b"a"))
+        world.settle()
+
+    assert n1.start("a", meanwhile=revoke).forfeited == 1
+    for node in (n1, n2):
+        node.callback = True
+        for claim in node.held_back:
+            node.run(node.keeper.done(claim))
+    world.pass_time(12)
+    assert not n2.register("a").must_reclaim
+
+
+def test_29_a_release_of_an_older_life_leaves_the_right_of_a_newer_one(world: World) -> None:
+    """A record has expired, its release waits: what the store has told since is more than that frees."""
+    nodes = world.node("n1"), world.node("n2")
+    for node in nodes:
+        node.node.claims_releases = False
+    nodes[0].start("c")
+    world.pass_time(3 * GRACE)
+    assert world.redis.exists(world.key("releases"))
+    _lose_data(world, *nodes)
+    n1, n2 = world.node("n1"), world.node("n2")
+    for node in (n1, n2):
+        node.node.claims_releases = False
+    assert n1.start("c").expected == 1
+    assert n2.register("c").must_reclaim

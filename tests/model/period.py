@@ -292,12 +292,12 @@ class Period(Facts):
         if added:
             self.start_period(roster, life.grace_ms, life.bound)
         for client in added:
-            self.holders[roster][client] = self._leftover_of(client, roster)
+            self.holders[roster][client] = self._leftover_of(client, roster, old)
         if "unknown" in self.open:
             for client, word in zip(clients, words, strict=True):
                 lost = self.roster_of(client)
                 if word == b"EXPECTED" and lost:
-                    self.holders[lost][client] = max(self.holders[lost][client], self._leftover_of(client, roster))
+                    self.holders[lost][client] = max(self.holders[lost][client], self._leftover_of(client, roster, old))
         if not more:
             self._brought(roster, life, old, silent=not self.rosters[roster].asked and empty == b"wait")
         self.advance()
@@ -315,10 +315,11 @@ class Period(Facts):
         elif not silent:
             self.close_roster(roster)
 
-    def _leftover_of(self, client: bytes, roster: str) -> int:
+    def _leftover_of(self, client: bytes, roster: str, old: list[str]) -> int:
         """Return up to which generation a lock of the client that is in the store is a leftover."""
         reg, start = self.clients.get(client), self.rosters[roster].generation
-        return min(start, reg.generation - 1) if reg is not None and reg.owner in self.members else start
+        serves = self.members.keys() - set(old)
+        return min(start, reg.generation - 1) if reg is not None and reg.owner in serves else start
 
     def _word_of(self, client: bytes, old: list[str], roster: str) -> bytes:
         if self.roster_of(client) or any(client in self.holders[owner] for owner in old):
@@ -327,8 +328,9 @@ class Period(Facts):
             return b"LIVE"
         undrained = any(client in self.holders[owner] or client in self.registered[owner] for owner in self.orphans)
         need(roster in self.rosters, "a roster without its start")
-        over = client in self.ended or client in self.releases or undrained
-        return b"FORFEITED" if over and "unknown" not in self.open else b"ADDED"
+        if "unknown" in self.open:
+            return b"FORFEITED" if client in self.forfeited else b"ADDED"
+        return b"FORFEITED" if client in self.ended or client in self.releases or undrained else b"ADDED"
 
     # -- lost data ----------------------------------------------------------------------------------------------------
 

@@ -98,6 +98,7 @@ class Registrations(Period):
                     rebooted.append((client, reg.generation, "rebooted"))
                 elif reg.state == "revoked":
                     rebooted.append((client, reg.generation, "revoked"))
+                self._keep_reclaimed(client, reg)
                 holder = self._live_on(client, reg, owner, generation, moves)
                 new.verifier = verifier or reg.verifier
             self.clients[client] = new
@@ -113,6 +114,12 @@ class Registrations(Period):
             self.kinds.append("due")
             self.advance()
         return "OK", answers
+
+    def _keep_reclaimed(self, client: bytes, reg: Registration) -> None:
+        """Let what was perhaps reclaimed under a registration that goes on be covered by the right on the roster."""
+        roster = self.roster_of(client)
+        if reg.admitted and roster:
+            self.holders[roster][client] = reg.generation
 
     def _refuse(  # noqa: PLR0913, PLR0917  (one per status, from all that decides)
         self, client: bytes, reg: Registration | None, owner: str, adapter: str, limit: int, principal: bytes,
@@ -278,6 +285,9 @@ class Registrations(Period):
             if served:
                 self.wanted[home][client] = "revoke"
                 self.kinds.append("wanted")
+        if self.active and "unknown" in self.open:
+            upto = self.next_generation(1) + 1
+            self.forfeited.add(client)
         self.enqueue(client, upto, "revoked", max(self.clock, self.waiting_home(reg)))
         self.kinds.append("revoked")
         self.advance()
