@@ -62,14 +62,13 @@ keep_clock(scope)
 
 local clients, words, added = {}, {}, {}
 for i = FIRST, #ARGV do clients[#clients + 1] = ARGV[i] end
-local superseded, others, waits, serves = {}, {}, false, { [scope.owner] = true }
+local superseded, others, waits = {}, {}, false
 for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'members', 0, -1)) do
   if owner ~= scope.owner and string.match(owner, '^(.*):%d+$') == node then
     superseded[#superseded + 1] = owner
     waits = waits or redis.call('HLEN', prefix .. 'holders:' .. owner) > 0
   else
     others[#others + 1] = owner
-    serves[owner] = true
   end
 end
 if #clients > 0 then
@@ -89,7 +88,7 @@ if #clients > 0 then
   for i, client in ipairs(clients) do
     local reg = registration(client)
     local upto = start
-    if reg and serves[reg.owner] then
+    if reg and redis.call('ZSCORE', prefix .. 'members', reg.owner) then
       upto = math.min(start, reg.generation - 1) -- what it has locked under its present registration is no leftover
     end
     if expected[client] or own[client] then

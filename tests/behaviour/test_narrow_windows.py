@@ -588,9 +588,9 @@ def test_40_a_count_in_a_block_waits_for_nobody_who_waits_for_the_block(world: W
     }
     ending = flows[what]()
     ending.send(None)
-    with pytest.raises(RegistrationRefused):
-        n1.run(n1.node.count_lock(b"a"))
-    assert n1.run(n1.node.uncount_lock(b"a")) == 0
+    ends = _together(n1, count=n1.node.count_lock(b"a"), uncount=n1.node.uncount_lock(b"a"))
+    assert isinstance(ends["count"], RegistrationRefused)
+    assert ends["uncount"] == 0
     grant.undo()
     assert not isinstance(_together(n1, end=ending)["end"], Exception)
 
@@ -637,7 +637,7 @@ def test_11_what_was_reclaimed_and_not_completed_falls_with_the_right(world: Wor
 
 
 def test_44_a_superseded_incarnation_serves_nobody(world: World) -> None:
-    """A lock with the label of a registration there is a leftover, when its next incarnation brings it."""
+    """A lock that was reclaimed there is a leftover, when its next incarnation brings it."""
     n0, n1, n2 = world.node("n0"), world.node("n1"), world.node("n2")
     n0.register("c")
     n0.lock("c")

@@ -292,12 +292,12 @@ class Period(Facts):
         if added:
             self.start_period(roster, life.grace_ms, life.bound)
         for client in added:
-            self.holders[roster][client] = self._leftover_of(client, roster, old)
+            self.holders[roster][client] = self._leftover_of(client, roster)
         if "unknown" in self.open:
             for client, word in zip(clients, words, strict=True):
                 lost = self.roster_of(client)
                 if word == b"EXPECTED" and lost:
-                    self.holders[lost][client] = max(self.holders[lost][client], self._leftover_of(client, roster, old))
+                    self.holders[lost][client] = max(self.holders[lost][client], self._leftover_of(client, roster))
         if not more:
             self._brought(roster, life, old, silent=not self.rosters[roster].asked and empty == b"wait")
         self.advance()
@@ -315,11 +315,10 @@ class Period(Facts):
         elif not silent:
             self.close_roster(roster)
 
-    def _leftover_of(self, client: bytes, roster: str, old: list[str]) -> int:
+    def _leftover_of(self, client: bytes, roster: str) -> int:
         """Return up to which generation a lock of the client that is in the store is a leftover."""
         reg, start = self.clients.get(client), self.rosters[roster].generation
-        serves = self.members.keys() - set(old)
-        return min(start, reg.generation - 1) if reg is not None and reg.owner in serves else start
+        return min(start, reg.generation - 1) if reg is not None and reg.owner in self.members else start
 
     def _word_of(self, client: bytes, old: list[str], roster: str) -> bytes:
         if self.roster_of(client) or any(client in self.holders[owner] for owner in old):
