@@ -78,6 +78,16 @@ def asked_for(world: World) -> tuple[Player, Player]:
     return n1, n2
 
 
+def back_for_its_right(world: World) -> tuple[Player, Player]:
+    """Return n1, where A has come to reclaim what it had at n0, which died, and n3."""
+    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
+    n0.register("a")
+    n0.lock("a")
+    lose(world, n0)
+    n1.register("a")
+    return n1, n3
+
+
 def rest(player: Player, flow: Flow[Any], request: Any) -> Any:
     """Go on with a flow whose request was held back."""
 

@@ -121,9 +121,11 @@ class Shared:
 
     def _tell_the_start(self) -> None:
         """Have on_grace_start called, if somebody listens."""
+        if self._grace_start is None:
+            return
         with self._telling:
             view = self.view
-            if self._grace_start is not None and view.state is GraceState.ACTIVE and view.epoch > self._start_told:
+            if view.state is GraceState.ACTIVE and view.epoch > self._start_told:
                 self._start_told = view.epoch
                 self._callback(self._grace_start, view)
 

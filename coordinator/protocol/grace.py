@@ -71,11 +71,12 @@ def complete(key: bytes, head: Head, clients: Sequence[bytes]) -> Call[list[Recl
         left, *words, waiting = reply.data
         view = reply.view
         # The script decides on a batch as one: of a client that is named again in it, the first one has completed.
-        again = (client in clients[:i] for i, client in enumerate(clients))
         return [
             (None if word == b"ALREADY" else reply.refused(word, (waiting,)))
-            or ReclaimOutcome(int(left), view.closing, lifted=False, repeated=word == b"ALREADY" or known)
-            for known, word in zip(again, words, strict=True)
+            or ReclaimOutcome(
+                int(left), view.closing, lifted=False, repeated=word == b"ALREADY" or clients.index(client) < i
+            )
+            for i, (client, word) in enumerate(zip(clients, words, strict=True))
         ]
 
     return call("reclaim_complete", key, head, tuple(clients), parse)

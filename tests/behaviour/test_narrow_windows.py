@@ -18,13 +18,13 @@ from coordinator import (
     Unavailable,
 )
 from coordinator.node import Sleep
-from tests.orders import LAPSE, first_answer, lose, make_deaf, registering, run_flow, state_of
+from tests.orders import LAPSE, back_for_its_right, first_answer, lose, make_deaf, registering, run_flow, state_of
 from tests.world import GRACE, Player, World, all_released
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordinator.node import Flow
+    from coordinator.node import Flow, Grant
     from coordinator.protocol import Call
     from coordinator.values import GraceStarted
 
@@ -236,11 +236,7 @@ def test_36_a_yield_that_was_taken_back_leaves_the_generation_as_it_was(world: W
 
 def test_39_a_client_whose_reclaiming_was_settled_may_go_on_elsewhere(world: World) -> None:
     """It is not complete: its right is on the roster still, and it reclaims anew."""
-    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
-    n0.register("a")
-    n0.lock("a")
-    lose(world, n0)
-    n1.register("a")
+    n1, n3 = back_for_its_right(world)
     grant = n1.run(n1.node.admit(b"a", keep_open=True))
     grant.confirm()
     with pytest.raises(ClientHeld):
@@ -414,16 +410,19 @@ def _freed(world: World, client: str) -> list[int]:
     return [release.generation for node in world.nodes for release in node.releases if release.client_id == client]
 
 
+def _reclaimed_and_not_completed(world: World) -> tuple[Player, Player, Grant]:
+    """Return n1, where A reclaimed a lock until the period was over, another node, and the grant of that lock."""
+    n1, n3 = back_for_its_right(world)
+    grant = n1.admit("a")
+    grant.confirm()
+    world.pass_time(GRACE + 5)
+    assert n3.view().state is GraceState.NORMAL
+    return n1, n3, grant
+
+
 def test_44_the_lock_of_a_client_whose_registration_is_to_be_drained_is_no_right(world: World) -> None:
     """It was reclaimed and not completed in time: what its node's end frees is not expected to be reclaimed."""
-    n0, n1, n2 = world.node("n0"), world.node("n1"), world.node("n2")
-    n0.register("c")
-    n0.lock("c")
-    lose(world, n0)
-    n1.register("c")
-    n1.admit("c").confirm()
-    world.pass_time(GRACE + 5)
-    assert n2.view().state is GraceState.NORMAL
+    n1, n2, _ = _reclaimed_and_not_completed(world)
     n1.crash()
     n2.tick()
     world.jump(9.0)
@@ -431,7 +430,7 @@ def test_44_the_lock_of_a_client_whose_registration_is_to_be_drained_is_no_right
     n2.run(n2.node.evict([n1.owner]))
     assert world.redis.smembers(world.key("orphans")) == {n1.owner.encode()}
     again = world.node("n1")
-    started: GraceStarted = again.start("c")
+    started: GraceStarted = again.start("a")
     assert (started.epoch, started.expected, started.forfeited) == (None, 0, 1)
 
 
@@ -619,12 +618,7 @@ def test_40_an_unlock_beside_a_register_of_another_thread_is_counted(world: Worl
 @pytest.mark.parametrize("how", ["settled", "its node dies"])
 def test_11_what_was_reclaimed_and_not_completed_falls_with_the_right(world: World, how: str) -> None:
     """Its client goes on elsewhere and does not reclaim there: the forfeit frees what it had reclaimed, too."""
-    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
-    n0.register("a")
-    n0.lock("a")
-    lose(world, n0)
-    world.pass_time(2)
-    label = n1.register("a").generation
+    n1, n3 = back_for_its_right(world)
     grant = n1.run(n1.node.admit(b"a", keep_open=True))
     grant.confirm()
     grant.settle()
@@ -633,27 +627,19 @@ def test_11_what_was_reclaimed_and_not_completed_falls_with_the_right(world: Wor
     assert n3.register("a").must_reclaim
     world.pass_time(3 * GRACE)
     assert n3.view().state is GraceState.NORMAL
-    assert max(_freed(world, "a")) >= label
+    assert max(_freed(world, "a")) >= grant.generation
 
 
 def test_44_a_superseded_incarnation_serves_nobody(world: World) -> None:
     """A lock that was reclaimed there is a leftover, when its next incarnation brings it."""
-    n0, n1, n2 = world.node("n0"), world.node("n1"), world.node("n2")
-    n0.register("c")
-    n0.lock("c")
-    lose(world, n0)
-    n1.register("c")
-    grant = n1.admit("c")
-    grant.confirm()
-    world.pass_time(GRACE + 5)
-    assert n2.view().state is GraceState.NORMAL
+    n1, n2, grant = _reclaimed_and_not_completed(world)
     n1.crash()
-    world.node("n1").start("c")
+    world.node("n1").start("a")
     world.pass_time(LAPSE + 3)
-    n2.register("c")
+    n2.register("a")
     world.pass_time(4 * GRACE)
     assert n2.view().state is GraceState.NORMAL
-    assert max(_freed(world, "c")) >= grant.generation
+    assert max(_freed(world, "a")) >= grant.generation
 
 
 def _lose_data(world: World, *players: Player) -> None:

@@ -11,6 +11,7 @@ from coordinator.node.turns import TAKE_BACK_SECONDS
 from tests.orders import (
     LAPSE,
     asked_for,
+    back_for_its_right,
     counting,
     first_answer,
     in_time,
@@ -305,11 +306,7 @@ def test_36_a_home_that_died_after_the_yield_has_closed_the_client_all_the_same(
 
 def test_39_a_client_that_reclaims_is_held_while_its_epoch_lasts(world: World) -> None:
     """Its server may be inserting. After the lift it moves at once, and a late confirm at the old home fails."""
-    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
-    n0.register("a")
-    n0.lock("a")
-    lose(world, n0)
-    n1.register("a")
+    n1, n3 = back_for_its_right(world)
     grant = n1.admit("a")
     grant.confirm()
     for _ in range(3):
@@ -331,11 +328,7 @@ def test_39_a_client_that_reclaims_is_held_while_its_epoch_lasts(world: World) -
 
 def test_39_a_reclaim_that_is_open_at_the_lift_holds_its_client(world: World) -> None:
     """Its server may insert still: else it does so after the client was released elsewhere, and is killed then."""
-    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
-    n0.register("a")
-    n0.lock("a")
-    lose(world, n0)
-    n1.register("a")
+    n1, n3 = back_for_its_right(world)
     grant = n1.run(n1.node.admit(b"a", keep_open=True))
     n1.run(n1.node.end_grace("test"))
     world.settle()
@@ -397,11 +390,7 @@ def test_39_a_client_that_completes_while_others_ask_for_it_is_served_on(world: 
 
 def test_39_a_reclaim_whose_block_is_open_holds_its_client_after_the_undo_of_another(world: World) -> None:
     """Two admissions of one client here, as `reclaiming` keeps them: yielded when the last of them was ended."""
-    n0, n1, n3 = (world.node(f"n{i}") for i in (0, 1, 3))
-    n0.register("a")
-    n0.lock("a")
-    lose(world, n0)
-    n1.register("a")
+    n1, n3 = back_for_its_right(world)
     first, second = (n1.run(n1.node.admit(b"a", keep_open=True)) for _ in range(2))
     first.undo()
     with pytest.raises(ClientHeld):
