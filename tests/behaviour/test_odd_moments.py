@@ -142,6 +142,7 @@ def test_13_waiting_for_reclaims_goes_by_the_lease(world: World) -> None:
 @pytest.fixture
 def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Coordinator]]:
     """Make coordinators, not started; when all are stopped, no thread and no connection of theirs is left."""
+    _join(threads())  # nodes that an earlier test has abandoned listen until their blocking reads are over
     name = f"{acl.RUN}.{request.node.name}"[:60].replace("[", "-").replace("]", "")
     client = redis.Redis.from_url(real_url, protocol=2, client_name=name)
     initialize(client, namespace=name)
@@ -154,8 +155,7 @@ def make(admin_url: str, real_url: str, request: pytest.FixtureRequest) -> Itera
     yield coordinator
     for each in made:
         each.abandon()
-    for thread in threads():
-        thread.join(BOUND)
+    _join(threads())
     assert threads() == []
     client.close()
     with redis.Redis.from_url(admin_url, protocol=2) as admin:
@@ -175,6 +175,11 @@ def a_period(node: Coordinator) -> None:
     node.clients.register(client, adapter="nfs")
     with node.reclaiming(client):
         pass
+
+
+def _join(those: list[threading.Thread]) -> None:
+    for thread in those:
+        thread.join(BOUND)
 
 
 def threads(name: str = "") -> list[threading.Thread]:
