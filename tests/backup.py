@@ -45,6 +45,7 @@ class Backup:
 
 
 def erase(client: redis.Redis, namespace: str) -> None:
-    """Take all data away, as FLUSHALL does."""
-    for key in client.scan_iter(f"{namespace}:*"):
-        client.delete(key)
+    """Take all data away at once, as FLUSHALL does: a node that renews its lease meanwhile finds all or nothing."""
+    keys = list(client.scan_iter(f"{namespace}:*"))
+    if keys:
+        client.delete(*keys)

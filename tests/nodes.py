@@ -35,4 +35,4 @@ def clear(admin_url: str, namespace: str) -> None:
     for key in admin.scan_iter(f"{namespace}:*"):
         admin.delete(key)
     admin.close()
-    assert not left_over
+    assert not left_over, left_over

@@ -16,6 +16,7 @@ from coordinator import AsyncCoordinator, Coordinator, Fenced, Operation, Reason
 from coordinator.api.operations import Clients, Grace, Grants
 from coordinator.wire.asynchronous import AsyncChannel
 from coordinator.wire.blocking import Channel
+from tests.backup import erase
 from tests.nodes import BOUND
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def end(node: Coordinator, reason: str, make: Callable[..., Coordinator], admin:
     elif reason == "evicted":
         admin.hset(node._node.keys.key("node", node.owner.encode()).decode(), "fenced", "evicted")
     else:
-        for key in admin.scan_iter(f"{node._node.settings.namespace}:*"):
-            admin.delete(key)
+        erase(admin, node._node.settings.namespace)
     with pytest.raises(Fenced):
         node.grace.wait_in_force(BOUND)
 

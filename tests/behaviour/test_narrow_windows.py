@@ -18,6 +18,7 @@ from coordinator import (
     Unavailable,
 )
 from coordinator.node import Sleep
+from tests.loss import backup
 from tests.orders import LAPSE, back_for_its_right, first_answer, lose, make_deaf, registering, run_flow, state_of
 from tests.world import GRACE, Player, World, all_released
 
@@ -383,17 +384,13 @@ def test_29_generations_after_lost_data_are_above_those_of_a_node_that_died(worl
     """N2 registers a 0.9 s after n1 was last told the clock; n2 and the newest second of Redis are lost together."""
     n1, n2 = world.node("n1"), world.node("n2")
     world.settle()
-    names = list(world.redis.scan_iter(f"{world.settings.namespace}:*"))
-    kept: dict[bytes, Any] = {name: world.redis.dump(name) for name in names}
+    old_data = backup(world)
     n1.register("x")
     world.jump(0.9)
     old = n2.register("a")
     n2.lock("a")
     n2.crash()
-    for name in list(world.redis.scan_iter(f"{world.settings.namespace}:*")):
-        world.redis.delete(name)
-    for name, value in kept.items():
-        world.redis.restore(name, 0, value)
+    old_data.put_back()
     n1.node.must_renew = True
     n1.tick()
     assert n1.over == "data_lost"
